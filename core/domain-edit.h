@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The edit of a domain XML: our few elements spliced into the original bytes. */
+#pragma once
+
+#include "domain-xml.h"
+
+typedef struct {
+    const char *add_uuid;      /* <uuid> to add where the XML has none; NULL: none */
+    guint64 add_hugepages_kib; /* <hugepages><page size=…> to add; 0: none */
+    gboolean make_shared;      /* memAccess='shared' on every cell, else <access mode='shared'/> */
+} HvDomainEdit;
+
+/*
+ * Returns the edited text (newly allocated, NUL-terminated, its length in
+ * *out_bytes). Without anything to change the bytes are the original's. The
+ * result is parsed again and must equal the original in canonical form outside
+ * of the elements above; anything else is HV_ERROR_XML.
+ */
+char *hv_domain_edit(const HvDomain *domain, const char *xml, gsize xml_bytes,
+                     const HvDomainEdit *edit, gsize *out_bytes, GError **error);

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Domain XML, read with care: libxml2 without network, DTD or entities, size
+ * bounded, UTF-8 only. Gives the facts that huge pages depend on, and the byte
+ * positions that an edit needs.
+ */
+#pragma once
+
+#include "node-set.h"
+
+#define HV_DOMAIN_XML_MAX_BYTES                                                                    \
+    (4u * 1024 * 1024) /* libvirt's own limit for a string on the wire */
+
+/* Namespaces of the <metadata> elements that carry VM properties. */
+#define HV_OVIRT_VM_NAMESPACE "http://ovirt.org/vm/1.0"
+#define HV_HUGEVM_NAMESPACE "urn:hugevm:vm:1"
+
+/* Byte positions of an element in the original text. */
+typedef struct {
+    gsize start;           /* the '<' of the start tag */
+    gsize start_end;       /* behind the start tag's '>' */
+    gsize end_start;       /* the '<' of the end tag; equals start_end for <a/> */
+    gsize end;             /* behind the whole element */
+    gboolean is_empty_tag; /* written as <a/> */
+} HvSpan;
+
+/* A guest NUMA cell, or the whole guest where it has none. */
+typedef struct {
+    int id;                     /* guest cell id; -1: a guest without NUMA cells */
+    guint64 memory_kib;         /* as written; see request.h for alignment */
+    guint64 page_kib;           /* what <hugepages> says for it; 0: nothing, or bare <hugepages/> */
+    gboolean is_shared;         /* effective access: memAccess, else <access mode>, else memfd's */
+    gboolean is_access_written; /* one of the first two; libvirt's checks see no other */
+    HvNodeSet nodes;            /* host nodes that bind it (strict or restrictive); any otherwise */
+    HvSpan span;                /* of <cell>; all 0 for a guest without cells */
+} HvCell;
+
+typedef enum {
+    HV_MEMORY_DIMM,
+    HV_MEMORY_VIRTIO_MEM,
+    HV_MEMORY_NOT_COUNTED, /* nvdimm, virtio-pmem, sgx-epc */
+} HvMemoryModel;
+
+typedef struct {
+    HvMemoryModel model;
+    guint64 memory_kib; /* dimm: size; virtio-mem: requested */
+    guint64 page_kib;   /* source/pagesize; 0: as its target cell */
+    int cell;           /* target/node; -1 where absent */
+    HvNodeSet nodes;    /* source/nodemask, else any (the cell's binding is looked up later) */
+} HvMemoryDevice;
+
+typedef struct {
+    char *uuid;              /* lower case, checked; NULL: none in the XML */
+    char *name;              /* NULL: none */
+    gboolean has_hugepages;  /* <memoryBacking><hugepages> is there */
+    guint64 page_kib;        /* the <page> without nodeset, 0: none (or bare <hugepages/>) */
+    gboolean is_memfd;       /* <source type='memfd'/> */
+    gboolean access_shared;  /* <access mode='shared'/> */
+    gboolean is_auto_placed; /* numatune placement='auto': numad binds it at start */
+    gboolean has_cells;
+    GArray *cells;   /* HvCell; one with id -1 for a guest without cells */
+    GArray *devices; /* HvMemoryDevice */
+    char *sharer; /* first device that cannot work with private memory, as "interface 'vhostuser'";
+                     NULL: none */
+    GHashTable *ovirt_custom;  /* char * -> char *: <ovirt-vm:custom> */
+    GHashTable *hugevm_custom; /* char * -> char *: children of hugevm's own metadata element */
+    /* spans for the edit; end == 0: the element is not there */
+    HvSpan span_domain;
+    HvSpan span_name;
+    HvSpan span_uuid;
+    HvSpan span_memory;
+    HvSpan span_memory_backing;
+    HvSpan span_hugepages;
+    HvSpan span_access;
+} HvDomain;
+
+/*
+ * Parses a domain definition (need not be NUL-terminated). HV_ERROR_XML: empty,
+ * too large, not well-formed (with line), a DTD, an encoding other than UTF-8,
+ * a root other than <domain>, a bad number or unit, no memory at all.
+ */
+HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error);
+void hv_domain_free(HvDomain *domain);
+
+/* <hugepages> without any <page>: every cell gets the default size. */
+gboolean hv_domain_has_bare_hugepages(const HvDomain *domain);
+
+/*
+ * A UUID as libvirt reads it (32 hex digits, '-' and ' ' between pairs, any
+ * case), in lower case with dashes. NULL if it is none. Newly allocated.
+ */
+char *hv_uuid_normalize(const char *text);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvDomain, hv_domain_free)

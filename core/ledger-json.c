@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reading is strict: a member that is missing, of another type, negative or out
+ * of place makes the whole text "damaged". Half a ledger is worse than none, since
+ * grown pages that it forgot would never be given back.
+ */
+#include "ledger-json.h"
+
+#include <json-glib/json-glib.h>
+#include <string.h>
+
+static void add_u64(JsonBuilder *builder, const char *name, guint64 value)
+{
+    json_builder_set_member_name(builder, name);
+    json_builder_add_int_value(builder, (gint64)value);
+}
+
+static void add_text(JsonBuilder *builder, const char *name, const char *value)
+{
+    json_builder_set_member_name(builder, name);
+    if (value != NULL)
+        json_builder_add_string_value(builder, value);
+    else
+        json_builder_add_null_value(builder);
+}
+
+static void add_process(JsonBuilder *builder, const char *name, const HvProcess *process)
+{
+    json_builder_set_member_name(builder, name);
+    json_builder_begin_object(builder);
+    add_u64(builder, "pid", (guint64)process->pid);
+    add_u64(builder, "start_ticks", process->start_ticks);
+    json_builder_end_object(builder);
+}
+
+static void add_needs(JsonBuilder *builder, const GArray *needs)
+{
+    json_builder_set_member_name(builder, "needs");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < needs->len; i++) {
+        const HvNeed *need = &g_array_index(needs, HvNeed, i);
+        g_autofree char *nodes = hv_node_set_format(&need->nodes);
+        json_builder_begin_object(builder);
+        add_text(builder, "nodes", nodes);
+        add_u64(builder, "size_kib", need->size_kib);
+        add_u64(builder, "pages", need->pages);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+}
+
+static void add_claim(JsonBuilder *builder, const HvClaim *claim)
+{
+    json_builder_begin_object(builder);
+    add_text(builder, "uuid", claim->uuid);
+    add_text(builder, "name", claim->name);
+    add_u64(builder, "generation", claim->generation);
+    add_text(builder, "state", hv_claim_state_name(claim->state));
+    add_text(builder, "owner_name", claim->owner_name);
+    add_process(builder, "owner", &claim->owner);
+    add_process(builder, "qemu", &claim->qemu);
+    add_needs(builder, claim->needs);
+    json_builder_set_member_name(builder, "shared");
+    json_builder_add_boolean_value(builder, claim->shared);
+    json_builder_end_object(builder);
+}
+
+static void add_pools(JsonBuilder *builder, const HvLedger *ledger)
+{
+    json_builder_set_member_name(builder, "grown");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < ledger->grown->len; i++) {
+        const HvGrown *grown = &g_array_index(ledger->grown, HvGrown, i);
+        json_builder_begin_object(builder);
+        add_u64(builder, "node", (guint64)grown->node);
+        add_u64(builder, "size_kib", grown->size_kib);
+        add_u64(builder, "grown_pages", grown->grown_pages);
+        add_u64(builder, "persistent_pages", grown->persistent_pages);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+
+    json_builder_set_member_name(builder, "intents");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < ledger->intents->len; i++) {
+        const HvIntent *intent = &g_array_index(ledger->intents, HvIntent, i);
+        json_builder_begin_object(builder);
+        add_u64(builder, "node", (guint64)intent->node);
+        add_u64(builder, "size_kib", intent->size_kib);
+        add_u64(builder, "before_pages", intent->before_pages);
+        add_u64(builder, "target_pages", intent->target_pages);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+}
+
+char *hv_ledger_to_json(const HvLedger *ledger, const char *boot_id)
+{
+    g_autoptr(JsonBuilder) builder = json_builder_new();
+    json_builder_begin_object(builder);
+    add_u64(builder, "format", HV_LEDGER_FORMAT);
+    add_text(builder, "boot_id", boot_id);
+    add_u64(builder, "last_generation", ledger->last_generation);
+    add_pools(builder, ledger);
+    json_builder_set_member_name(builder, "claims");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < ledger->claims->len; i++)
+        add_claim(builder, g_ptr_array_index(ledger->claims, i));
+    json_builder_end_array(builder);
+    json_builder_end_object(builder);
+
+    g_autoptr(JsonNode) node = json_builder_get_root(builder);
+    return json_to_string(node, TRUE);
+}
+
+/* json-glib's own getters complain on stderr about a wrong type; these only say FALSE. */
+static gboolean get_u64(JsonObject *object, const char *name, guint64 *out_value)
+{
+    JsonNode *node = json_object_get_member(object, name);
+    if (node == NULL || json_node_get_value_type(node) != G_TYPE_INT64 ||
+        json_node_get_int(node) < 0)
+        return FALSE;
+    *out_value = (guint64)json_node_get_int(node);
+    return TRUE;
+}
+
+static gboolean get_node_id(JsonObject *object, int *out_node)
+{
+    guint64 value;
+    if (!get_u64(object, "node", &value) || value >= HV_MAX_NODES)
+        return FALSE;
+    *out_node = (int)value;
+    return TRUE;
+}
+
+static gboolean get_size(JsonObject *object, guint64 *out_size_kib)
+{
+    return get_u64(object, "size_kib", out_size_kib) && *out_size_kib > 0;
+}
+
+/* Points into the object; NULL if it is no string. */
+static const char *get_text(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+    if (node == NULL || json_node_get_value_type(node) != G_TYPE_STRING)
+        return NULL;
+    return json_node_get_string(node);
+}
+
+static JsonObject *get_object(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+    return node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+typedef gboolean (*ReadElement)(JsonObject *object, HvLedger *ledger);
+
+/* Calls read for each object of an array member. */
+static gboolean read_array(JsonObject *object, const char *name, HvLedger *ledger, ReadElement read)
+{
+    JsonNode *node = json_object_get_member(object, name);
+    if (node == NULL || !JSON_NODE_HOLDS_ARRAY(node))
+        return FALSE;
+    JsonArray *array = json_node_get_array(node);
+    for (guint i = 0; i < json_array_get_length(array); i++) {
+        JsonNode *element = json_array_get_element(array, i);
+        if (!JSON_NODE_HOLDS_OBJECT(element) || !read(json_node_get_object(element), ledger))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean read_grown(JsonObject *object, HvLedger *ledger)
+{
+    HvGrown grown;
+    if (!get_node_id(object, &grown.node) || !get_size(object, &grown.size_kib) ||
+        !get_u64(object, "grown_pages", &grown.grown_pages) ||
+        !get_u64(object, "persistent_pages", &grown.persistent_pages))
+        return FALSE;
+    g_array_append_val(ledger->grown, grown);
+    return TRUE;
+}
+
+static gboolean read_intent(JsonObject *object, HvLedger *ledger)
+{
+    HvIntent intent;
+    if (!get_node_id(object, &intent.node) || !get_size(object, &intent.size_kib) ||
+        !get_u64(object, "before_pages", &intent.before_pages) ||
+        !get_u64(object, "target_pages", &intent.target_pages))
+        return FALSE;
+    g_array_append_val(ledger->intents, intent);
+    return TRUE;
+}
+
+static gboolean read_process(JsonObject *claim, const char *name, HvProcess *out_process)
+{
+    JsonObject *object = get_object(claim, name);
+    guint64 pid;
+    if (object == NULL || !get_u64(object, "pid", &pid) ||
+        !get_u64(object, "start_ticks", &out_process->start_ticks))
+        return FALSE;
+    out_process->pid = (gint64)pid;
+    return TRUE;
+}
+
+static gboolean read_state(JsonObject *object, HvClaimState *out_state)
+{
+    const char *name = get_text(object, "state");
+    for (HvClaimState state = HV_CLAIM_CLAIMED; state <= HV_CLAIM_RUNNING; state++) {
+        if (g_strcmp0(name, hv_claim_state_name(state)) == 0) {
+            *out_state = state;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static gboolean read_need(JsonObject *object, GArray *needs)
+{
+    HvNeed need = {0};
+    const char *nodes = get_text(object, "nodes");
+    if (nodes == NULL || !get_size(object, &need.size_kib) ||
+        !get_u64(object, "pages", &need.pages))
+        return FALSE;
+    if (strcmp(nodes, "any") != 0 && !hv_node_set_parse(nodes, &need.nodes))
+        return FALSE;
+    g_array_append_val(needs, need);
+    return TRUE;
+}
+
+static gboolean read_needs(JsonObject *object, GArray *needs)
+{
+    JsonNode *node = json_object_get_member(object, "needs");
+    if (node == NULL || !JSON_NODE_HOLDS_ARRAY(node))
+        return FALSE;
+    JsonArray *array = json_node_get_array(node);
+    for (guint i = 0; i < json_array_get_length(array); i++) {
+        JsonNode *element = json_array_get_element(array, i);
+        if (!JSON_NODE_HOLDS_OBJECT(element) || !read_need(json_node_get_object(element), needs))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean read_claim(JsonObject *object, HvLedger *ledger)
+{
+    HvClaim *claim = g_new0(HvClaim, 1);
+    claim->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    claim->uuid = g_strdup(get_text(object, "uuid"));
+    claim->name = g_strdup(get_text(object, "name"));
+    claim->owner_name = g_strdup(get_text(object, "owner_name"));
+    g_ptr_array_add(ledger->claims, claim);
+    JsonNode *shared = json_object_get_member(object, "shared");
+    if (shared == NULL || json_node_get_value_type(shared) != G_TYPE_BOOLEAN)
+        return FALSE;
+    claim->shared = json_node_get_boolean(shared);
+    return claim->uuid != NULL && claim->owner_name != NULL &&
+           get_u64(object, "generation", &claim->generation) &&
+           read_state(object, &claim->state) && read_process(object, "owner", &claim->owner) &&
+           read_process(object, "qemu", &claim->qemu) && read_needs(object, claim->needs);
+}
+
+HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger **out_ledger)
+{
+    *out_ledger = NULL;
+    g_autoptr(JsonParser) parser = json_parser_new_immutable();
+    if (!json_parser_load_from_data(parser, text, -1, NULL))
+        return HV_LEDGER_TEXT_DAMAGED;
+    JsonNode *root = json_parser_get_root(parser);
+    guint64 format;
+    if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root) ||
+        !get_u64(json_node_get_object(root), "format", &format))
+        return HV_LEDGER_TEXT_DAMAGED;
+    JsonObject *object = json_node_get_object(root);
+    const char *written_in = get_text(object, "boot_id");
+    if (written_in == NULL)
+        return HV_LEDGER_TEXT_DAMAGED;
+    /* another boot's pools are gone, so its format does not matter either */
+    if (strcmp(written_in, boot_id) != 0) {
+        *out_ledger = hv_ledger_new();
+        return HV_LEDGER_TEXT_OTHER_BOOT;
+    }
+    if (format > HV_LEDGER_FORMAT)
+        return HV_LEDGER_TEXT_NEWER_FORMAT;
+
+    g_autoptr(HvLedger) ledger = hv_ledger_new();
+    if (!get_u64(object, "last_generation", &ledger->last_generation) ||
+        !read_array(object, "grown", ledger, read_grown) ||
+        !read_array(object, "intents", ledger, read_intent) ||
+        !read_array(object, "claims", ledger, read_claim))
+        return HV_LEDGER_TEXT_DAMAGED;
+    *out_ledger = g_steal_pointer(&ledger);
+    return HV_LEDGER_TEXT_GOOD;
+}

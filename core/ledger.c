@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The arithmetic of `grown`. Invariants: grown never exceeds what recorded
+ * writes added; it never exceeds the pool's persistent pages; each intent is
+ * settled once, by whoever next holds the lock of its size.
+ */
+#include "ledger.h"
+
+#include "page-size.h"
+
+#include <string.h>
+
+static void claim_free(gpointer data)
+{
+    HvClaim *claim = data;
+    g_free(claim->uuid);
+    g_free(claim->name);
+    g_free(claim->owner_name);
+    g_array_unref(claim->needs);
+    g_free(claim);
+}
+
+HvLedger *hv_ledger_new(void)
+{
+    HvLedger *ledger = g_new0(HvLedger, 1);
+    ledger->claims = g_ptr_array_new_with_free_func(claim_free);
+    ledger->grown = g_array_new(FALSE, TRUE, sizeof(HvGrown));
+    ledger->intents = g_array_new(FALSE, TRUE, sizeof(HvIntent));
+    return ledger;
+}
+
+void hv_ledger_free(HvLedger *ledger)
+{
+    if (ledger == NULL)
+        return;
+    g_ptr_array_unref(ledger->claims);
+    g_array_unref(ledger->grown);
+    g_array_unref(ledger->intents);
+    g_free(ledger);
+}
+
+HvClaim *hv_ledger_claim(const HvLedger *ledger, const char *uuid)
+{
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (strcmp(claim->uuid, uuid) == 0)
+            return claim;
+    }
+    return NULL;
+}
+
+HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const char *owner_name,
+                             const HvProcess *owner)
+{
+    HvClaim *claim = g_new0(HvClaim, 1);
+    claim->uuid = g_strdup(request->uuid);
+    claim->name = g_strdup(request->name);
+    claim->generation = ++ledger->last_generation;
+    claim->state = HV_CLAIM_CLAIMED;
+    claim->owner_name = g_strdup(owner_name);
+    claim->owner = *owner;
+    claim->needs = g_array_copy(request->needs);
+    claim->shared = request->shared;
+    g_ptr_array_add(ledger->claims, claim);
+    return claim;
+}
+
+void hv_ledger_remove_claim(HvLedger *ledger, const char *uuid)
+{
+    HvClaim *claim = hv_ledger_claim(ledger, uuid);
+    if (claim != NULL)
+        g_ptr_array_remove(ledger->claims, claim);
+}
+
+static HvGrown *find_grown(const HvLedger *ledger, int node, guint64 size_kib)
+{
+    for (guint i = 0; i < ledger->grown->len; i++) {
+        HvGrown *grown = &g_array_index(ledger->grown, HvGrown, i);
+        if (grown->node == node && grown->size_kib == size_kib)
+            return grown;
+    }
+    return NULL;
+}
+
+guint64 hv_ledger_grown_pages(const HvLedger *ledger, int node, guint64 size_kib)
+{
+    const HvGrown *grown = find_grown(ledger, node, size_kib);
+    return grown != NULL ? grown->grown_pages : 0;
+}
+
+void hv_ledger_begin_write(HvLedger *ledger, const HvIntent *intent)
+{
+    g_array_append_vals(ledger->intents, intent, 1);
+}
+
+/* Takes the pool's intent out of the ledger; FALSE: there is none. */
+static gboolean take_intent(HvLedger *ledger, const HvPool *pool, HvIntent *out_intent)
+{
+    for (guint i = 0; i < ledger->intents->len; i++) {
+        HvIntent intent = g_array_index(ledger->intents, HvIntent, i);
+        if (intent.node != pool->node || intent.size_kib != pool->size_kib)
+            continue;
+        g_array_remove_index(ledger->intents, i);
+        *out_intent = intent;
+        return TRUE;
+    }
+    return FALSE;
+}
+
+/* Moves grown and the expected persistent count by what an intent brought about. */
+static void credit(HvGrown *grown, const HvIntent *intent, guint64 now_pages)
+{
+    if (intent->target_pages >= intent->before_pages) {
+        guint64 added = MIN(hv_minus(now_pages, intent->before_pages),
+                            intent->target_pages - intent->before_pages);
+        grown->grown_pages += added;
+        grown->persistent_pages = intent->before_pages + added;
+    } else {
+        guint64 taken = MIN(hv_minus(intent->before_pages, now_pages),
+                            intent->before_pages - intent->target_pages);
+        grown->grown_pages = hv_minus(grown->grown_pages, taken);
+        grown->persistent_pages = intent->before_pages - taken;
+    }
+}
+
+static void adopt_drift(HvGrown *grown, guint64 now_pages)
+{
+    grown->grown_pages =
+        hv_minus(grown->grown_pages, hv_minus(grown->persistent_pages, now_pages));
+    grown->persistent_pages = now_pages;
+}
+
+static HvGrown *ensure_grown(HvLedger *ledger, const HvIntent *intent)
+{
+    HvGrown *grown = find_grown(ledger, intent->node, intent->size_kib);
+    if (grown != NULL)
+        return grown;
+    HvGrown fresh = {.node = intent->node,
+                     .size_kib = intent->size_kib,
+                     .persistent_pages = intent->before_pages};
+    g_array_append_val(ledger->grown, fresh);
+    return find_grown(ledger, intent->node, intent->size_kib);
+}
+
+static void remove_empty(HvLedger *ledger)
+{
+    for (guint i = ledger->grown->len; i > 0; i--)
+        if (g_array_index(ledger->grown, HvGrown, i - 1).grown_pages == 0)
+            g_array_remove_index(ledger->grown, i - 1);
+}
+
+gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool)
+{
+    HvIntent intent;
+    gboolean has_intent = take_intent(ledger, pool, &intent);
+    HvGrown *grown = has_intent ? ensure_grown(ledger, &intent)
+                                : find_grown(ledger, pool->node, pool->size_kib);
+    if (grown == NULL)
+        return FALSE;
+    HvGrown before = *grown;
+    guint64 now_pages = hv_pool_persistent(pool);
+    if (has_intent)
+        credit(grown, &intent, now_pages);
+    adopt_drift(grown, now_pages);
+    gboolean is_changed = has_intent || grown->grown_pages != before.grown_pages ||
+                          grown->persistent_pages != before.persistent_pages;
+    remove_empty(ledger);
+    return is_changed;
+}
+
+guint64 hv_needs_pages(const GArray *needs, guint64 size_kib)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < needs->len; i++) {
+        const HvNeed *need = &g_array_index(needs, HvNeed, i);
+        if (need->size_kib == size_kib)
+            pages += need->pages;
+    }
+    return pages;
+}
+
+guint64 hv_needs_bound_pages(const GArray *needs, guint64 size_kib, int node)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < needs->len; i++) {
+        const HvNeed *need = &g_array_index(needs, HvNeed, i);
+        if (need->size_kib == size_kib && hv_node_set_single(&need->nodes) == node)
+            pages += need->pages;
+    }
+    return pages;
+}
+
+guint64 hv_needs_floating_pages(const GArray *needs, guint64 size_kib)
+{
+    return hv_needs_bound_pages(needs, size_kib, -1);
+}
+
+const char *hv_claim_state_name(HvClaimState state)
+{
+    switch (state) {
+    case HV_CLAIM_CLAIMED:
+        return "claimed";
+    case HV_CLAIM_LAUNCHING:
+        return "launching";
+    case HV_CLAIM_RUNNING:
+        return "running";
+    }
+    return "unknown";
+}

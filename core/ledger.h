@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Ledger: what hugevm has added to the pools, and which VM holds what. Pure
+ * data; store.h keeps it in /run/hugevm.
+ *
+ * Life of a claim:
+ *
+ *   state      means                               moved on by
+ *   claimed    decided; pages are being got, or    vm_launching, after_vm_start,
+ *              wait for QEMU                       or removal (failure, gone)
+ *   launching  QEMU is about to map them           after_vm_start or removal
+ *   running    QEMU has mapped and touched them    removal
+ *
+ * Claimed and launching claims are "exposed": their pages look free to the
+ * kernel. A state never moves back.
+ */
+#pragma once
+
+#include "process.h"
+#include "request.h"
+
+typedef enum { HV_CLAIM_CLAIMED, HV_CLAIM_LAUNCHING, HV_CLAIM_RUNNING } HvClaimState;
+
+typedef struct {
+    char *uuid;
+    char *name; /* NULL: none */
+    guint64 generation; /* one per start of a VM, never used twice in a boot */
+    HvClaimState state;
+    char *owner_name;
+    HvProcess owner; /* reports for this VM */
+    HvProcess qemu;  /* pid 0: not known yet */
+    GArray *needs;   /* HvNeed */
+    gboolean shared;
+} HvClaim;
+
+/* Pages hugevm has added to a pool and not yet given back. */
+typedef struct {
+    int node;
+    guint64 size_kib;
+    guint64 grown_pages;
+    guint64 persistent_pages; /* as hugevm left it: tells a change by others */
+} HvGrown;
+
+/* A pool write that has been begun; outlives its writer only if that was killed. */
+typedef struct {
+    int node;
+    guint64 size_kib;
+    guint64 before_pages; /* persistent */
+    guint64 target_pages; /* persistent */
+} HvIntent;
+
+typedef struct {
+    guint64 last_generation;
+    GPtrArray *claims; /* HvClaim */
+    GArray *grown;     /* HvGrown */
+    GArray *intents;   /* HvIntent */
+} HvLedger;
+
+HvLedger *hv_ledger_new(void);
+void hv_ledger_free(HvLedger *ledger);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvLedger, hv_ledger_free)
+
+/* NULL where there is none. */
+HvClaim *hv_ledger_claim(const HvLedger *ledger, const char *uuid);
+
+/* Adds a claim for a request that has a UUID; the ledger owns it. */
+HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const char *owner_name,
+                             const HvProcess *owner);
+void hv_ledger_remove_claim(HvLedger *ledger, const char *uuid);
+
+guint64 hv_ledger_grown_pages(const HvLedger *ledger, int node, guint64 size_kib);
+
+/* Records a write about to be made. One per pool: the lock of the size is held. */
+void hv_ledger_begin_write(HvLedger *ledger, const HvIntent *intent);
+
+/*
+ * Closes the open intent of a pool, of ours or of a writer that was killed, by
+ * what the pool shows: credits or debits `grown` by the change of persistent
+ * pages, at most by what was intended. Then adopts what others did: a decrease
+ * takes from `grown` first, an increase is theirs. The lock of the size is held,
+ * so no live writer is between its write and this. TRUE if that changed anything.
+ */
+gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool);
+
+/* Pages of one size in an array of HvNeed: all, those that only this node may give, those that
+ * several nodes may give. */
+guint64 hv_needs_pages(const GArray *needs, guint64 size_kib);
+guint64 hv_needs_bound_pages(const GArray *needs, guint64 size_kib, int node);
+guint64 hv_needs_floating_pages(const GArray *needs, guint64 size_kib);
+
+const char *hv_claim_state_name(HvClaimState state);

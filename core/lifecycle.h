@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Lifecycle: the events of a VM's life, each walking the road
+ * request -> snapshot -> planner -> executor and keeping the ledger.
+ * plugin/module.c offers these to hosts; hugevmctl uses them directly.
+ */
+#pragma once
+
+#include "executor.h"
+
+/* Who calls, and for which host tree. Read-only once filled; usable from any thread. */
+typedef struct {
+    HvRoot *root;
+    char **conf_files; /* NULL: the standard ones */
+    char *owner_name;
+    gint64 owner_pid;
+} HvAgent;
+
+HvAgent *hv_agent_new(const char *root, const char *const *conf_files, const char *owner_name,
+                      gint64 owner_pid);
+void hv_agent_free(HvAgent *agent);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvAgent, hv_agent_free)
+
+/* A VM about to start. Owns nothing. */
+typedef struct {
+    const char *xml;
+    gsize xml_bytes;
+    const char *uuid;       /* NULL: the XML's */
+    GHashTable *properties; /* char * -> char *, or NULL */
+    gboolean cannot_edit;   /* the XML will be used as it is */
+    guint64 timeout_ms;     /* 0: as configured */
+    HvProgressFunc progress;
+    gpointer progress_data;
+} HvVm;
+
+/* What came of it. */
+typedef struct {
+    char *xml; /* to start the VM with */
+    gsize xml_bytes;
+    gboolean xml_changed;
+    guint64 generation; /* 0: no claim was made */
+    HvRequest *request; /* NULL: a VM without huge pages */
+    HvPlan *plan;       /* NULL as well */
+    char *uuid;         /* NULL: none is known */
+    char *name;
+    GPtrArray *warnings; /* char * */
+} HvOutcome;
+
+void hv_outcome_free(HvOutcome *outcome);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvOutcome, hv_outcome_free)
+
+/* A VM that is known by now. generation 0: whichever is current. */
+typedef struct {
+    const char *uuid;
+    guint64 generation;
+    gint64 qemu_pid; /* 0: not known */
+} HvVmRef;
+
+/* Dry run: nothing is changed, no lock taken. A shortage is in outcome->plan->refusal. */
+HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error);
+
+/* Plans, records the claim, gets the pages; on failure everything is as before. */
+HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error);
+
+/* The claim's next state. *out_known is FALSE where there is no such claim. */
+gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
+                                GError **error);
+gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
+                              GError **error);
+
+/* QEMU is gone, or never came: the claim goes, pages go back. *out_known as above. */
+gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
+                           GError **error);
+
+/*
+ * Sets right what killed agents left: removes claims whose agent and QEMU are
+ * both dead, closes open intents, gives back. Nothing to do is cheap.
+ * out_warnings (char *, may be NULL) gets what a person should know.
+ */
+gboolean hv_lifecycle_recover(const HvAgent *agent, GPtrArray *out_warnings, GError **error);

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Per page size, the larger first (a 2 MiB page inside a 1 GiB range blocks it):
+ * needs bound to one node, then those that several nodes may serve, then the
+ * floating ones. Each takes what is available; what is missing is grown on a node
+ * that may give it and has memory above the floor.
+ *
+ * A bound need leaves room on its node for the VM's own floating ones, since the
+ * kernel may put those there first. That may grow a little too much; the other
+ * way round the second cell of a VM fails.
+ */
+#include "planner.h"
+
+#include "page-size.h"
+
+typedef struct {
+    const HvWorld *world;
+    GArray *steps;
+    guint64 *node_kib; /* growable, by index into snapshot->nodes */
+    guint64 host_kib;
+    guint64 available; /* of the size being planned, over all nodes */
+    guint64 missing;   /* pages of it that cannot be grown */
+} Planner;
+
+static const HvNode *node_at(const Planner *planner, guint index)
+{
+    return &g_array_index(planner->world->snapshot->nodes, HvNode, index);
+}
+
+static void planner_init(Planner *planner, const HvWorld *world, GArray *steps)
+{
+    guint n_nodes = world->snapshot->nodes->len;
+    *planner = (Planner){.world = world, .steps = steps};
+    planner->node_kib = g_new0(guint64, n_nodes + 1);
+    planner->host_kib = hv_room_growable_on_host_kib(world);
+    for (guint i = 0; i < n_nodes; i++)
+        planner->node_kib[i] = hv_room_growable_on_node_kib(world, node_at(planner, i)->id);
+}
+
+static guint64 growable_pages(const Planner *planner, guint index, guint64 size_kib)
+{
+    if (hv_snapshot_pool(planner->world->snapshot, node_at(planner, index)->id, size_kib) == NULL)
+        return 0;
+    return MIN(planner->node_kib[index], planner->host_kib) / size_kib;
+}
+
+static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pages,
+                     gboolean is_movable)
+{
+    int node = node_at(planner, index)->id;
+    planner->node_kib[index] -= pages * size_kib;
+    planner->host_kib -= pages * size_kib;
+    for (guint i = 0; i < planner->steps->len; i++) {
+        HvStep *step = &g_array_index(planner->steps, HvStep, i);
+        if (step->node == node && step->size_kib == size_kib) {
+            step->pages += pages;
+            step->movable_pages += is_movable ? pages : 0;
+            return;
+        }
+    }
+    HvStep step = {HV_STEP_GROW, node, size_kib, pages, is_movable ? pages : 0};
+    g_array_append_val(planner->steps, step);
+}
+
+/* Index of the allowed node that can grow most; -1: none can grow at all. */
+static int roomiest_node(const Planner *planner, const HvNodeSet *allowed, guint64 size_kib)
+{
+    int best = -1;
+    guint64 best_pages = 0;
+    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++) {
+        guint64 pages = growable_pages(planner, i, size_kib);
+        gboolean is_allowed =
+            hv_node_set_is_any(allowed) || hv_node_set_contains(allowed, node_at(planner, i)->id);
+        if (is_allowed && pages > best_pages) {
+            best = (int)i;
+            best_pages = pages;
+        }
+    }
+    return best;
+}
+
+/* Few nodes rather than many: the roomiest gives all it can, then the next. Returns what is left. */
+static guint64 grow(Planner *planner, const HvNodeSet *allowed, guint64 size_kib, guint64 pages)
+{
+    gboolean is_movable = hv_node_set_is_any(allowed);
+    while (pages > 0) {
+        int index = roomiest_node(planner, allowed, size_kib);
+        if (index < 0)
+            break;
+        guint64 take = MIN(pages, growable_pages(planner, (guint)index, size_kib));
+        add_step(planner, (guint)index, size_kib, take, is_movable);
+        pages -= take;
+    }
+    return pages;
+}
+
+/* What is available to a need that only some nodes may serve. */
+static guint64 available_on(const Planner *planner, const HvNodeSet *allowed, guint64 size_kib)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++)
+        if (hv_node_set_contains(allowed, node_at(planner, i)->id))
+            pages += hv_room_on_node(planner->world, size_kib, node_at(planner, i)->id);
+    return pages;
+}
+
+/* 0: one node; 1: several; 2: any. The less choice a need has, the earlier it is served. */
+static int choice_rank(const HvNeed *need)
+{
+    int count = hv_node_set_count(&need->nodes);
+    return count == 1 ? 0 : count > 1 ? 1 : 2;
+}
+
+/* Pages of this request that may sit on the same nodes: needs served earlier, and floating ones. */
+static guint64 own_rivals(const GArray *needs, guint index)
+{
+    const HvNeed *self = &g_array_index(needs, HvNeed, index);
+    guint64 pages = 0;
+    for (guint i = 0; i < needs->len; i++) {
+        const HvNeed *other = &g_array_index(needs, HvNeed, i);
+        int difference = choice_rank(other) - choice_rank(self);
+        gboolean is_earlier = difference < 0 || (difference == 0 && i < index);
+        gboolean is_rival = is_earlier || hv_node_set_is_any(&other->nodes);
+        if (i != index && other->size_kib == self->size_kib && is_rival &&
+            hv_node_set_overlaps(&other->nodes, &self->nodes))
+            pages += other->pages;
+    }
+    return pages;
+}
+
+static void plan_need(Planner *planner, const GArray *needs, guint index)
+{
+    const HvNeed *need = &g_array_index(needs, HvNeed, index);
+    guint64 have = planner->available;
+    if (!hv_node_set_is_any(&need->nodes)) {
+        guint64 here = available_on(planner, &need->nodes, need->size_kib);
+        have = MIN(have, hv_minus(here, own_rivals(needs, index)));
+    }
+    guint64 use = MIN(have, need->pages);
+    planner->available -= use;
+    if (use < need->pages)
+        planner->missing +=
+            planner->world->settings->use_dynamic_hugepages
+                ? grow(planner, &need->nodes, need->size_kib, need->pages - use)
+                : need->pages - use;
+}
+
+static void plan_size(Planner *planner, const HvRequest *request, guint64 size_kib)
+{
+    const HvSettings *settings = planner->world->settings;
+    gboolean use_free = settings->use_preallocated_hugepages || !settings->use_dynamic_hugepages;
+    HvRoom room = hv_room_of_size(planner->world, size_kib);
+    planner->available = use_free ? room.available : 0;
+    for (int rank = 0; rank <= 2; rank++)
+        for (guint i = 0; i < request->needs->len; i++) {
+            const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
+            if (need->size_kib == size_kib && choice_rank(need) == rank)
+                plan_need(planner, request->needs, i);
+        }
+}
+
+static char *describe_others(const HvRoom *room)
+{
+    GString *out = g_string_new(NULL);
+    const struct {
+        guint64 pages;
+        const char *what;
+    } parts[] = {
+        {room->free, "free"},
+        {room->held, "held by running VMs"},
+        {room->exposed, "claimed by VMs that are starting"},
+        {room->foreign, "used by others"},
+        {room->reserved_unused, "reserved by configuration"},
+    };
+    g_string_append_printf(out, "pool of %" G_GUINT64_FORMAT, room->total);
+    for (guint i = 0; i < G_N_ELEMENTS(parts); i++)
+        if (parts[i].pages > 0 || i == 0)
+            g_string_append_printf(out, ", %" G_GUINT64_FORMAT " %s", parts[i].pages,
+                                   parts[i].what);
+    return g_string_free(out, FALSE);
+}
+
+/* Where the needs of a size may come from: "on node 0", "on any node", "on its nodes". */
+static char *describe_place(const HvRequest *request, guint64 size_kib)
+{
+    HvNodeSet nodes = {0};
+    for (guint i = 0; i < request->needs->len; i++) {
+        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
+        if (need->size_kib != size_kib)
+            continue;
+        if (hv_node_set_is_any(&need->nodes))
+            return g_strdup("on any node");
+        for (guint w = 0; w < G_N_ELEMENTS(nodes.bits); w++)
+            nodes.bits[w] |= need->nodes.bits[w];
+    }
+    g_autofree char *list = hv_node_set_format(&nodes);
+    return g_strdup_printf("on node%s %s", hv_node_set_count(&nodes) > 1 ? "s" : "", list);
+}
+
+static char *shortage_hint(const Planner *planner, guint64 size_kib)
+{
+    if (planner->world->settings->use_dynamic_hugepages)
+        return g_strdup("stop something, use a smaller VM, or lower host_memory_floor in "
+                        "/etc/hugevm/hugevm.conf");
+    return g_strdup_printf(
+        "set use_dynamic_hugepages = true under [performance] in /etc/hugevm/hugevm.conf, or add "
+        "%" G_GUINT64_FORMAT
+        " pages: raise /sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/nr_hugepages",
+        planner->missing, size_kib);
+}
+
+static HvRefusal *refuse(const Planner *planner, const HvRequest *request, guint64 size_kib)
+{
+    HvRoom room = hv_room_of_size(planner->world, size_kib);
+    guint64 wanted = hv_needs_pages(request->needs, size_kib);
+    gboolean is_dynamic = planner->world->settings->use_dynamic_hugepages;
+    g_autofree char *name = hv_quote(request->name);
+    g_autofree char *size = hv_format_kib(size_kib);
+    g_autofree char *place = describe_place(request, size_kib);
+    g_autofree char *others = describe_others(&room);
+    g_autofree char *hint = shortage_hint(planner, size_kib);
+    return hv_refusal_new(
+        HV_ERROR_SHORTAGE, hint,
+        "VM %s wants %" G_GUINT64_FORMAT " pages of %s %s: %" G_GUINT64_FORMAT
+        " available (%s), %" G_GUINT64_FORMAT " short%s",
+        name, wanted, size, place, room.available, others, planner->missing,
+        is_dynamic ? ", and the memory kept for the host leaves no room to add them"
+                   : ", and dynamic allocation is off");
+}
+
+/* The next smaller size among the needs, starting above all; 0: no more. */
+static guint64 next_size_kib(const GArray *needs, guint64 below_kib)
+{
+    guint64 next = 0;
+    for (guint i = 0; i < needs->len; i++) {
+        guint64 size_kib = g_array_index(needs, HvNeed, i).size_kib;
+        if (size_kib < below_kib && size_kib > next)
+            next = size_kib;
+    }
+    return next;
+}
+
+HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request)
+{
+    HvPlan *plan = g_new0(HvPlan, 1);
+    plan->steps = g_array_new(FALSE, TRUE, sizeof(HvStep));
+    if (request->refusal != NULL) {
+        plan->refusal = hv_refusal_new(request->refusal->code, request->refusal->hint, "%s",
+                                       request->refusal->message);
+        return plan;
+    }
+    Planner planner;
+    planner_init(&planner, world, plan->steps);
+    guint64 size_kib = next_size_kib(request->needs, G_MAXUINT64);
+    for (; size_kib != 0 && plan->refusal == NULL;
+         size_kib = next_size_kib(request->needs, size_kib)) {
+        plan_size(&planner, request, size_kib);
+        if (planner.missing > 0)
+            plan->refusal = refuse(&planner, request, size_kib);
+    }
+    if (plan->refusal != NULL)
+        g_array_set_size(plan->steps, 0);
+    g_free(planner.node_kib);
+    return plan;
+}
+
+void hv_plan_free(HvPlan *plan)
+{
+    if (plan == NULL)
+        return;
+    g_array_unref(plan->steps);
+    hv_refusal_free(plan->refusal);
+    g_free(plan);
+}
+
+const char *hv_step_action_name(HvStepAction action)
+{
+    return action == HV_STEP_DEMOTE ? "demote" : "grow";
+}
+
+gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages,
+                           const HvNodeSet *exhausted, GArray *steps)
+{
+    Planner planner;
+    g_autoptr(GArray) found = g_array_new(FALSE, TRUE, sizeof(HvStep));
+    planner_init(&planner, world, found);
+    for (guint i = 0; i < world->snapshot->nodes->len; i++)
+        if (hv_node_set_contains(exhausted, node_at(&planner, i)->id))
+            planner.node_kib[i] = 0;
+    HvNodeSet any = {0};
+    guint64 left = grow(&planner, &any, size_kib, pages);
+    g_free(planner.node_kib);
+    if (left > 0)
+        return FALSE;
+    g_array_append_vals(steps, found->data, found->len);
+    return TRUE;
+}
+
+guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool)
+{
+    HvRoom room = hv_room_of_size(world, pool->size_kib);
+    guint64 baseline = hv_minus(room.total, room.grown);
+    guint64 due = MAX(room.reserved_unused, hv_minus(baseline, room.foreign));
+    guint64 spare = hv_minus(room.free, room.resv + room.exposed + due);
+    return MIN(spare, hv_room_returnable(world, pool));
+}
+
+guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool)
+{
+    guint64 pages = hv_room_on_node(world, pool->size_kib, pool->node);
+    if (!world->settings->use_dynamic_hugepages)
+        return pages;
+    guint64 growable_kib = MIN(hv_room_growable_on_node_kib(world, pool->node),
+                               hv_room_growable_on_host_kib(world));
+    return pages + growable_kib / pool->size_kib;
+}

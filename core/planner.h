@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Planner: from numbers to a plan. Pure: no I/O, no clock, no state; the same
+ * world and request give the same plan. before_vm_start, the dry run and the
+ * reports all ask here.
+ */
+#pragma once
+
+#include "room.h"
+
+typedef enum { HV_STEP_DEMOTE, HV_STEP_GROW } HvStepAction;
+
+/* "grow", "demote" */
+const char *hv_step_action_name(HvStepAction action);
+
+/* One change of one pool. */
+typedef struct {
+    HvStepAction action;
+    int node;
+    guint64 size_kib; /* demote: the larger size */
+    guint64 pages;    /* of size_kib */
+    guint64 movable_pages; /* of these, what any other node could give as well */
+} HvStep;
+
+typedef struct {
+    GArray *steps; /* HvStep, larger sizes first */
+    HvRefusal *refusal; /* NULL: the VM may start */
+} HvPlan;
+
+HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request);
+void hv_plan_free(HvPlan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvPlan, hv_plan_free)
+
+/*
+ * Other places for pages that a node could not give after all. exhausted: the
+ * nodes that have been tried. Appends steps; FALSE: there is no such place.
+ */
+gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages,
+                           const HvNodeSet *exhausted, GArray *steps);
+
+/* Pages of one pool to give back now: never more than was added there, never what is promised. */
+guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool);
+
+/* Pages a VM bound to this pool's node could have: available now, and by growth if that is on. */
+guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Processes told apart for good: a pid alone may be somebody else's tomorrow. */
+#pragma once
+
+#include "root.h"
+
+typedef struct {
+    gint64 pid; /* 0: not known */
+    guint64 start_ticks; /* field 22 of /proc/PID/stat */
+} HvProcess;
+
+/* The process that has this pid now; pid 0 in the result: there is none (or only its zombie). */
+HvProcess hv_process_identify(const HvRoot *root, gint64 pid);
+
+/* Is exactly this process alive? FALSE for pid 0. */
+gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process);
+
+/* The QEMU that runs this VM (its command line has "-uuid UUID"); pid 0: none. */
+HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid);
+
+/* Waits until the process has ended and its memory is free, at most timeout_ms. */
+gboolean hv_process_wait_end(const HvRoot *root, const HvProcess *process, guint64 timeout_ms);

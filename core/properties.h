@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The VM properties `hugepages` and `hugepages_shared`, from whichever door they came. */
+#pragma once
+
+#include "domain-xml.h"
+
+typedef enum { HV_SHARED_UNSET, HV_SHARED_NO, HV_SHARED_YES } HvShared;
+
+typedef struct {
+    gboolean hugepages_set;   /* present and not empty, anywhere */
+    guint64 hugepages_kib;    /* 0: off (absent, empty, 0 or negative) */
+    HvShared shared;
+    GPtrArray *warnings; /* char * */
+} HvProperties;
+
+/*
+ * Reads the properties: agent (char * -> char *, or NULL) before ovirt-vm:custom
+ * before hugevm's own element. HV_ERROR_PROPERTY names property and value.
+ */
+HvProperties *hv_properties_read(GHashTable *agent, const HvDomain *domain, GError **error);
+void hv_properties_free(HvProperties *properties);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvProperties, hv_properties_free)

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Text for people. Names of VMs and agents come from outside: they are quoted. */
+#include "report.h"
+
+#include "error.h"
+#include "page-size.h"
+
+HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool)
+{
+    HvPoolReport report = {0};
+    guint pools_of_size = 0;
+    for (guint i = 0; i < world->snapshot->pools->len; i++)
+        pools_of_size +=
+            g_array_index(world->snapshot->pools, HvPool, i).size_kib == pool->size_kib;
+    for (guint i = 0; i < world->ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
+        report.claimed_pages +=
+            pools_of_size == 1 ? hv_needs_pages(claim->needs, pool->size_kib)
+                               : hv_needs_bound_pages(claim->needs, pool->size_kib, pool->node);
+    }
+    report.reserved_pages =
+        hv_settings_reserved_pages(world->settings, pool->size_kib, pool->node,
+                                   hv_snapshot_default_size_kib(world->snapshot));
+    report.grown_pages = hv_ledger_grown_pages(world->ledger, pool->node, pool->size_kib);
+    report.allocatable_pages = hv_plan_allocatable_pages(world, pool);
+    return report;
+}
+
+static void append_needs(GString *out, const GArray *needs)
+{
+    for (guint i = 0; i < needs->len; i++) {
+        const HvNeed *need = &g_array_index(needs, HvNeed, i);
+        g_autofree char *size = hv_format_kib(need->size_kib);
+        g_autofree char *nodes = hv_node_set_format(&need->nodes);
+        gboolean is_any = hv_node_set_is_any(&need->nodes);
+        g_string_append_printf(out, "%s%" G_GUINT64_FORMAT " x %s on %s%s", i > 0 ? ", " : "",
+                               need->pages, size, is_any ? "any node" : "node ",
+                               is_any ? "" : nodes);
+    }
+}
+
+static void append_steps(GString *out, const HvPlan *plan)
+{
+    if (plan->steps->len == 0 && plan->refusal == NULL)
+        g_string_append(out, "step: none, free pages are enough\n");
+    for (guint i = 0; i < plan->steps->len; i++) {
+        const HvStep *step = &g_array_index(plan->steps, HvStep, i);
+        g_autofree char *size = hv_format_kib(step->size_kib);
+        g_string_append_printf(out, "step: %s %" G_GUINT64_FORMAT " x %s on node %d\n",
+                               hv_step_action_name(step->action), step->pages, size, step->node);
+    }
+}
+
+char *hv_report_plan_text(const HvOutcome *outcome)
+{
+    GString *out = g_string_new(NULL);
+    g_autofree char *name = hv_quote(outcome->name);
+    g_string_append_printf(out, "VM: %s %s\n", name,
+                           outcome->uuid != NULL ? outcome->uuid : "(no UUID)");
+    if (outcome->request == NULL) {
+        g_string_append(out, "need: no huge pages\n");
+        return g_string_free(out, FALSE);
+    }
+    g_string_append(out, "need: ");
+    append_needs(out, outcome->request->needs);
+    g_string_append_printf(out, "\nmemory: %s\n", outcome->request->shared ? "shared" : "private");
+    append_steps(out, outcome->plan);
+    if (outcome->plan->refusal == NULL)
+        g_string_append(out, "start: would be allowed\n");
+    return g_string_free(out, FALSE);
+}
+
+char *hv_report_status_text(const HvWorld *world)
+{
+    const HvSnapshot *snapshot = world->snapshot;
+    if (snapshot->sizes->len == 0)
+        return g_strdup("this kernel offers no huge pages\n");
+    GString *out = g_string_new(NULL);
+    g_string_append_printf(out, "%4s %8s %8s %8s %8s %8s %8s %8s %11s\n", "node", "size", "total",
+                           "free", "surplus", "reserved", "grown", "claimed", "allocatable");
+    for (guint i = 0; i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        HvPoolReport report = hv_report_pool(world, pool);
+        g_autofree char *size = hv_format_kib(pool->size_kib);
+        g_string_append_printf(
+            out,
+            "%4d %8s %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT
+            " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT
+            " %11" G_GUINT64_FORMAT "\n",
+            pool->node, size, pool->total_pages, pool->free_pages, pool->surplus_pages,
+            report.reserved_pages, report.grown_pages, report.claimed_pages,
+            report.allocatable_pages);
+    }
+    for (guint i = 0; i < snapshot->sizes->len; i++) {
+        const HvPageSize *size = &g_array_index(snapshot->sizes, HvPageSize, i);
+        HvRoom room = hv_room_of_size(world, size->size_kib);
+        g_autofree char *text = hv_format_kib(size->size_kib);
+        g_string_append_printf(
+            out,
+            "%s%s: %" G_GUINT64_FORMAT " promised (resv), %" G_GUINT64_FORMAT
+            " reserved by configuration, %" G_GUINT64_FORMAT " available now\n",
+            text, size->is_default ? " (default)" : "", room.resv, room.reserved, room.available);
+    }
+    return g_string_free(out, FALSE);
+}
+
+char *hv_report_claims_text(const HvLedger *ledger)
+{
+    GString *out = g_string_new(NULL);
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        g_autofree char *name = hv_quote(claim->name);
+        g_autofree char *owner = hv_quote(claim->owner_name);
+        g_string_append_printf(out, "%s %s %s ", claim->uuid, name,
+                               hv_claim_state_name(claim->state));
+        append_needs(out, claim->needs);
+        g_string_append_printf(out, "%s; by %s, process %" G_GINT64_FORMAT,
+                               claim->shared ? ", shared" : "", owner, claim->owner.pid);
+        if (claim->qemu.pid != 0)
+            g_string_append_printf(out, "; QEMU is process %" G_GINT64_FORMAT, claim->qemu.pid);
+        g_string_append_c(out, '\n');
+    }
+    return g_string_free(out, FALSE);
+}
+
+/* A value of several lines (reserved) stays readable: one line, separated by ';'. */
+static char *one_line(const char *value)
+{
+    g_auto(GStrv) lines = g_strsplit(value, "\n", -1);
+    for (guint i = 0; lines[i] != NULL; i++)
+        g_strstrip(lines[i]);
+    return g_strjoinv("; ", lines);
+}
+
+char *hv_report_config_text(const HvSettings *settings)
+{
+    GString *out = g_string_new(NULL);
+    for (guint i = 0; i < settings->origins->len; i++) {
+        const HvSettingOrigin *origin = g_ptr_array_index(settings->origins, i);
+        g_autofree char *value = one_line(origin->value);
+        g_autofree char *place = origin->file != NULL
+                                     ? g_strdup_printf("%s:%u", origin->file, origin->line)
+                                     : g_strdup("built in");
+        g_string_append_printf(out, "[%s] %s = %s  (%s)\n", origin->section, origin->key, value,
+                               place);
+    }
+    return g_string_free(out, FALSE);
+}

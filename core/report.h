@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Reports: the same facts as JSON for scripts and as text for people. All newly allocated. */
+#pragma once
+
+#include "lifecycle.h"
+
+/* What a report says of a pool beside the kernel's own counters, in pages. */
+typedef struct {
+    guint64 reserved_pages;
+    guint64 grown_pages;
+    guint64 claimed_pages; /* bound to this node; the floating ones too where it is the only node */
+    guint64 allocatable_pages;
+} HvPoolReport;
+
+HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool);
+
+char *hv_report_plan_json(const HvOutcome *outcome);
+char *hv_report_plan_text(const HvOutcome *outcome);
+
+/* The plan's JSON where there is no plan: its refusal tells the error. */
+char *hv_report_plan_error_json(const GError *error);
+
+char *hv_report_status_json(const HvWorld *world);
+char *hv_report_status_text(const HvWorld *world);
+
+char *hv_report_claims_json(const HvLedger *ledger);
+char *hv_report_claims_text(const HvLedger *ledger);
+
+char *hv_report_config_json(const HvSettings *settings);
+char *hv_report_config_text(const HvSettings *settings);

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Theory of operation: QEMU maps each guest cell and each memory device by
+ * itself, so each is rounded up to whole pages by itself, after libvirt's own
+ * rounding (which knows nothing of huge pages). What QEMU is going to refuse
+ * about such a mapping is refused here, before pages are taken for it; its need
+ * is counted all the same.
+ */
+#include "request-build.h"
+
+#include "page-size.h"
+
+#define CELL_STEP_KIB 1024u
+#define DIMM_STEP_KIB (2u * 1024)
+#define PPC64_STEP_KIB (256u * 1024)
+
+/* One mapping of QEMU's. */
+typedef struct {
+    const char *name; /* for messages */
+    guint64 memory_kib;
+    guint64 page_kib;
+    HvNodeSet nodes;
+    gboolean is_elastic; /* virtio-mem: the mapping is larger than what it takes now */
+} Backend;
+
+static void refuse_unknown_size(HvBuild *build, const Backend *backend)
+{
+    g_autofree char *asked = hv_format_kib(backend->page_kib);
+    g_autofree char *offered = hv_snapshot_format_sizes(build->snapshot);
+    if (build->snapshot->sizes->len == 0)
+        hv_build_refuse(build,
+                        hv_refusal_new(HV_ERROR_SHORTAGE,
+                                       "the kernel needs CONFIG_HUGETLBFS, and hugetlb pages must "
+                                       "not be switched off on its command line",
+                                       "%s needs huge pages of %s, but this host has no huge pages",
+                                       backend->name, asked));
+    else
+        hv_build_refuse(build, hv_refusal_new(HV_ERROR_SHORTAGE, "name one of these in <hugepages>",
+                                              "%s needs huge pages of %s; this host offers %s",
+                                              backend->name, asked, offered));
+}
+
+/* What QEMU will say to this mapping. */
+static void check_backend(HvBuild *build, const Backend *backend, guint64 pages)
+{
+    if (backend->is_elastic || backend->memory_kib % backend->page_kib == 0)
+        return;
+    g_autofree char *memory = hv_format_kib(backend->memory_kib);
+    g_autofree char *page = hv_format_kib(backend->page_kib);
+    if (backend->memory_kib < backend->page_kib) {
+        hv_build_refuse(build,
+                        hv_refusal_new(HV_ERROR_XML, "use smaller pages, or more memory",
+                                       "%s has %s, less than one page of %s; QEMU cannot start so",
+                                       backend->name, memory, page));
+    } else if (build->domain->is_memfd) {
+        hv_build_refuse(build,
+                        hv_refusal_new(HV_ERROR_XML, "make it a multiple, or drop the memfd source",
+                                       "%s has %s, which is no multiple of its pages of %s; QEMU "
+                                       "cannot start so with memfd memory",
+                                       backend->name, memory, page));
+    } else {
+        guint64 unused_kib = pages * backend->page_kib - backend->memory_kib;
+        g_autofree char *unused = hv_format_kib(unused_kib);
+        hv_build_warn(build, "%s has %s, which is no multiple of its pages of %s: %s stay unused",
+                      backend->name, memory, page, unused);
+    }
+}
+
+static void add_need(HvBuild *build, const Backend *backend)
+{
+    if (!hv_build_is_huge(build, backend->page_kib) || backend->memory_kib == 0)
+        return;
+    HvNeed need = {.nodes = backend->nodes, .size_kib = backend->page_kib};
+    need.pages = hv_pages_for_kib(backend->memory_kib, backend->page_kib);
+    g_array_append_val(build->request->needs, need);
+    if (!hv_build_offers(build, backend->page_kib))
+        refuse_unknown_size(build, backend);
+    check_backend(build, backend, need.pages);
+}
+
+/* libvirt rounds memory up before QEMU sees it, by other steps than pages. */
+static gboolean align(const HvBuild *build, const char *name, guint64 step_kib, guint64 *memory_kib,
+                      GError **error)
+{
+    if (hv_build_is_ppc64(build))
+        step_kib = PPC64_STEP_KIB;
+    if (hv_round_up(*memory_kib, step_kib, memory_kib))
+        return TRUE;
+    hv_set_error(error, HV_ERROR_XML, NULL, "the memory of %s does not fit in 64 bits", name);
+    return FALSE;
+}
+
+static guint64 page_of_cell(const HvBuild *build, const HvCell *cell)
+{
+    return cell->page_kib != 0 ? cell->page_kib : build->default_kib;
+}
+
+static gboolean add_cell(HvBuild *build, const HvCell *cell, GError **error)
+{
+    g_autofree char *name =
+        cell->id < 0 ? g_strdup("the guest") : g_strdup_printf("guest cell %d", cell->id);
+    Backend backend = {.name = name,
+                       .memory_kib = cell->memory_kib,
+                       .page_kib = page_of_cell(build, cell),
+                       .nodes = cell->nodes};
+    if (!align(build, name, CELL_STEP_KIB, &backend.memory_kib, error))
+        return FALSE;
+    add_need(build, &backend);
+    return TRUE;
+}
+
+static const HvCell *find_cell(const HvDomain *domain, int id)
+{
+    for (guint i = 0; i < domain->cells->len; i++) {
+        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
+        if (cell->id == id)
+            return cell;
+    }
+    return NULL;
+}
+
+static gboolean add_device(HvBuild *build, guint index, GError **error)
+{
+    const HvMemoryDevice *device = &g_array_index(build->domain->devices, HvMemoryDevice, index);
+    const HvCell *cell = find_cell(build->domain, device->cell);
+    g_autofree char *name = g_strdup_printf("memory device %u", index);
+    Backend backend = {.name = name, .memory_kib = device->memory_kib, .nodes = device->nodes};
+    if (device->model == HV_MEMORY_NOT_COUNTED)
+        return TRUE;
+    backend.is_elastic = device->model == HV_MEMORY_VIRTIO_MEM;
+    backend.page_kib = device->page_kib;
+    if (device->page_kib == 0)
+        backend.page_kib = cell != NULL ? page_of_cell(build, cell) : build->default_kib;
+    if (cell != NULL && hv_node_set_is_any(&device->nodes))
+        backend.nodes = cell->nodes;
+    /* libvirt demands that what virtio-mem requests is a multiple of its blocks already. */
+    if (!backend.is_elastic && !align(build, name, DIMM_STEP_KIB, &backend.memory_kib, error))
+        return FALSE;
+    add_need(build, &backend);
+    return TRUE;
+}
+
+gboolean hv_build_needs(HvBuild *build, GError **error)
+{
+    const HvDomain *domain = build->domain;
+    if (hv_domain_has_bare_hugepages(domain) && build->default_kib == 0)
+        hv_build_refuse(build,
+                        hv_refusal_new(HV_ERROR_SHORTAGE, NULL, "this host has no huge pages"));
+    for (guint i = 0; i < domain->cells->len; i++)
+        if (!add_cell(build, &g_array_index(domain->cells, HvCell, i), error))
+            return FALSE;
+    for (guint i = 0; i < domain->devices->len; i++)
+        if (!add_device(build, i, error))
+            return FALSE;
+    if (domain->is_auto_placed && build->request->needs->len > 0)
+        hv_build_warn(build,
+                      "numatune placement='auto' chooses the host nodes only at start: the pages "
+                      "found for this VM may be on others");
+    return TRUE;
+}

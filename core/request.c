@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Theory of operation: three questions, in this order.
+ *
+ * 1. Which page size do cells get that the XML gives none? The property's, if
+ *    the host offers it; VDSM's fallback if it does not; the kernel's default
+ *    for a bare <hugepages/>; otherwise none. Contradictions end here: VDSM
+ *    went on, grew the pool of one size and started QEMU with the other.
+ * 2. What does each backend (cell, memory device) take? Its memory as libvirt
+ *    aligns it, rounded up to pages by itself, since each is a mapping of its own.
+ * 3. Must the memory be shared, and does the XML say so?
+ *
+ * Errors are for requests that make no sense; a sensible request that cannot be
+ * served (here, or in QEMU) keeps its needs and carries a refusal, so that a dry
+ * run can show both.
+ */
+#include "request-build.h"
+
+#include "page-size.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+void hv_build_warn(HvBuild *build, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_ptr_array_add(build->request->warnings, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+void hv_build_refuse(HvBuild *build, HvRefusal *refusal)
+{
+    if (build->request->refusal == NULL)
+        build->request->refusal = refusal;
+    else
+        hv_refusal_free(refusal);
+}
+
+gboolean hv_build_is_ppc64(const HvBuild *build)
+{
+    return build->snapshot->arch != NULL && g_str_has_prefix(build->snapshot->arch, "ppc64");
+}
+
+gboolean hv_build_offers(const HvBuild *build, guint64 size_kib)
+{
+    return hv_snapshot_size(build->snapshot, size_kib) != NULL;
+}
+
+gboolean hv_build_is_huge(const HvBuild *build, guint64 size_kib)
+{
+    return size_kib != 0 && size_kib != build->snapshot->base_page_kib;
+}
+
+/* The XML's own choice of a huge page size, 0 if it makes none. */
+static guint64 size_named_by_xml(const HvBuild *build)
+{
+    const HvDomain *domain = build->domain;
+    if (hv_build_is_huge(build, domain->page_kib))
+        return domain->page_kib;
+    for (guint i = 0; i < domain->cells->len; i++) {
+        guint64 size_kib = g_array_index(domain->cells, HvCell, i).page_kib;
+        if (hv_build_is_huge(build, size_kib))
+            return size_kib;
+    }
+    return 0;
+}
+
+/* VDSM's default of the architecture where the host has it, else the kernel's. */
+static guint64 fallback_size(const HvBuild *build)
+{
+    guint64 size_kib = 0;
+    if (g_strcmp0(build->snapshot->arch, "x86_64") == 0)
+        size_kib = 2048;
+    else if (hv_build_is_ppc64(build))
+        size_kib = 16384;
+    return hv_build_offers(build, size_kib) ? size_kib
+                                            : hv_snapshot_default_size_kib(build->snapshot);
+}
+
+/* The size to use for a property whose size the host does not have. */
+static gboolean replace_property_size(HvBuild *build, guint64 *size_kib, GError **error)
+{
+    g_autofree char *asked = hv_format_kib(*size_kib);
+    g_autofree char *offered = hv_snapshot_format_sizes(build->snapshot);
+    if (build->settings->strict_page_size) {
+        hv_set_error(error, HV_ERROR_PROPERTY, "set hugepages to one of these, in KiB",
+                     "the VM property hugepages asks for pages of %s; this host offers %s", asked,
+                     offered);
+        return FALSE;
+    }
+    guint64 named_kib = size_named_by_xml(build);
+    *size_kib = named_kib != 0 ? named_kib : fallback_size(build);
+    g_autofree char *taken = hv_format_kib(*size_kib);
+    hv_build_warn(build,
+                  "the VM property hugepages asks for pages of %s, this host offers %s: using %s",
+                  asked, offered, taken);
+    return TRUE;
+}
+
+/* A cell with normal pages beside cells of the property's size is no contradiction. */
+static gboolean check_property_against_xml(const HvBuild *build, guint64 size_kib, GError **error)
+{
+    gboolean is_named = FALSE;
+    guint64 other_kib = 0;
+    for (guint i = 0; i < build->domain->cells->len; i++) {
+        guint64 cell_kib = g_array_index(build->domain->cells, HvCell, i).page_kib;
+        if (cell_kib == size_kib)
+            is_named = TRUE;
+        else if (hv_build_is_huge(build, cell_kib) || (cell_kib != 0 && other_kib == 0))
+            other_kib = cell_kib;
+    }
+    if (other_kib == 0 || (is_named && !hv_build_is_huge(build, other_kib)))
+        return TRUE;
+    g_autofree char *asked = hv_format_kib(size_kib);
+    g_autofree char *named = hv_format_kib(other_kib);
+    hv_set_error(error, HV_ERROR_CONFLICT, "remove the property, or give both the same size",
+                 "the VM property hugepages asks for pages of %s, but the domain XML names %s",
+                 asked, named);
+    return FALSE;
+}
+
+static gboolean settle_page_size(HvBuild *build, GError **error)
+{
+    guint64 size_kib = build->properties->hugepages_kib;
+    gboolean is_bare = hv_domain_has_bare_hugepages(build->domain);
+    gboolean is_named = build->domain->has_hugepages && !is_bare;
+    if (size_kib == 0) {
+        build->default_kib = is_bare ? hv_snapshot_default_size_kib(build->snapshot) : 0;
+        return TRUE;
+    }
+    /* Without any huge page size every backend is refused below: nothing to choose from. */
+    if (build->snapshot->sizes->len > 0) {
+        if (!hv_build_offers(build, size_kib)) {
+            if (!replace_property_size(build, &size_kib, error))
+                return FALSE;
+        } else if (is_named && !check_property_against_xml(build, size_kib, error)) {
+            return FALSE;
+        }
+    }
+    if (!is_named) {
+        build->default_kib = size_kib;
+        build->request->edit.add_hugepages_kib = size_kib;
+    }
+    return TRUE;
+}
+
+typedef struct {
+    gboolean is_any;     /* some cell is shared */
+    gboolean is_all;     /* every cell is shared */
+    gboolean is_written; /* and the XML says so of each, as libvirt's checks want it */
+} Sharing;
+
+static Sharing sharing_of(const HvDomain *domain)
+{
+    Sharing sharing = {.is_all = TRUE, .is_written = TRUE};
+    for (guint i = 0; i < domain->cells->len; i++) {
+        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
+        sharing.is_any = sharing.is_any || cell->is_shared;
+        sharing.is_all = sharing.is_all && cell->is_shared;
+        sharing.is_written = sharing.is_written && cell->is_shared && cell->is_access_written;
+    }
+    return sharing;
+}
+
+/* Nobody said anything about sharing, but a device cannot work without. */
+static void share_for_device(HvBuild *build, const Sharing *sharing)
+{
+    const char *sharer = build->domain->sharer;
+    if (build->settings->shared_memory_auto) {
+        build->request->edit.make_shared = TRUE;
+        hv_build_warn(build, "%s needs shared memory: the guest's memory is made shared", sharer);
+    } else if (!sharing->is_all) {
+        hv_build_refuse(
+            build,
+            hv_refusal_new(HV_ERROR_CONFLICT,
+                           "set the VM property hugepages_shared=true, or shared access "
+                           "in the XML",
+                           "%s needs shared memory, but the guest's memory is private", sharer));
+    }
+}
+
+static void settle_sharing(HvBuild *build)
+{
+    const char *sharer = build->domain->sharer;
+    HvShared wish = build->properties->shared;
+    Sharing sharing = sharing_of(build->domain);
+    if (build->request->needs->len == 0) {
+        if (wish == HV_SHARED_YES)
+            hv_build_warn(build,
+                          "the VM property hugepages_shared has no effect without huge pages");
+    } else if (wish == HV_SHARED_NO && sharer != NULL) {
+        hv_build_refuse(build,
+                        hv_refusal_new(HV_ERROR_CONFLICT, "remove the property or the device",
+                                       "the VM property hugepages_shared is false, but %s needs "
+                                       "shared memory",
+                                       sharer));
+    } else if (wish == HV_SHARED_NO && sharing.is_any) {
+        hv_build_warn(build,
+                      "the VM property hugepages_shared is false, but the domain XML shares the "
+                      "guest's memory: it stays shared");
+    } else if (wish == HV_SHARED_YES && !sharing.is_written) {
+        build->request->edit.make_shared = TRUE;
+    } else if (wish == HV_SHARED_UNSET && sharer != NULL && !sharing.is_written) {
+        share_for_device(build, &sharing);
+    }
+    build->request->shared = sharing.is_all || build->request->edit.make_shared;
+}
+
+static gboolean settle_uuid(HvBuild *build, const char *uuid, GError **error)
+{
+    const char *own = build->domain->uuid;
+    HvRequest *request = build->request;
+    if (uuid == NULL) {
+        request->uuid = g_strdup(own);
+        return TRUE;
+    }
+    request->uuid = hv_uuid_normalize(uuid);
+    if (request->uuid == NULL) {
+        g_autofree char *quoted = hv_quote(uuid);
+        hv_set_error(error, HV_ERROR_INVALID, NULL, "the VM's UUID is given as %s, which is none",
+                     quoted);
+        return FALSE;
+    }
+    if (own != NULL && strcmp(own, request->uuid) != 0) {
+        hv_set_error(error, HV_ERROR_INVALID, NULL,
+                     "the VM's UUID is given as %s, but its domain XML has %s", request->uuid, own);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static HvRequest *request_empty(const HvDomain *domain, const HvProperties *properties)
+{
+    HvRequest *request = g_new0(HvRequest, 1);
+    request->name = g_strdup(domain->name);
+    request->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    request->warnings = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < properties->warnings->len; i++)
+        g_ptr_array_add(request->warnings, g_strdup(g_ptr_array_index(properties->warnings, i)));
+    return request;
+}
+
+gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties)
+{
+    if (domain->has_hugepages || properties->hugepages_kib != 0)
+        return TRUE;
+    for (guint i = 0; i < domain->devices->len; i++) {
+        const HvMemoryDevice *device = &g_array_index(domain->devices, HvMemoryDevice, i);
+        if (device->model != HV_MEMORY_NOT_COUNTED && device->page_kib != 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties, const char *uuid,
+                          const HvSettings *settings, const HvSnapshot *snapshot, GError **error)
+{
+    g_autoptr(HvRequest) request = request_empty(domain, properties);
+    HvBuild build = {.domain = domain,
+                     .properties = properties,
+                     .settings = settings,
+                     .snapshot = snapshot,
+                     .request = request};
+    if (!settle_uuid(&build, uuid, error) || !settle_page_size(&build, error) ||
+        !hv_build_needs(&build, error))
+        return NULL;
+    settle_sharing(&build);
+    /* A VM without huge pages is none of our business: its text stays as it is. */
+    if (domain->uuid == NULL && request->needs->len > 0)
+        request->edit.add_uuid = request->uuid;
+    return g_steal_pointer(&request);
+}
+
+void hv_request_free(HvRequest *request)
+{
+    if (request == NULL)
+        return;
+    g_free(request->uuid);
+    g_free(request->name);
+    g_array_unref(request->needs);
+    g_ptr_array_unref(request->warnings);
+    hv_refusal_free(request->refusal);
+    g_free(request);
+}
+
+void hv_refusal_free(HvRefusal *refusal)
+{
+    if (refusal == NULL)
+        return;
+    g_free(refusal->message);
+    g_free(refusal->hint);
+    g_free(refusal);
+}
+
+HvRefusal *hv_refusal_new(HvErrorCode code, const char *hint, const char *format, ...)
+{
+    HvRefusal *refusal = g_new0(HvRefusal, 1);
+    va_list args;
+    va_start(args, format);
+    refusal->message = g_strdup_vprintf(format, args);
+    va_end(args);
+    refusal->code = code;
+    refusal->hint = g_strdup(hint);
+    return refusal;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Request: what pages a VM needs, per backend, and what its XML must say. */
+#pragma once
+
+#include "domain-edit.h"
+#include "properties.h"
+#include "settings.h"
+#include "error.h"
+#include "snapshot.h"
+
+/* Pages of one backend: a guest cell or a memory device. */
+typedef struct {
+    HvNodeSet nodes; /* host nodes that may give them; empty: any */
+    guint64 size_kib;
+    guint64 pages;
+} HvNeed;
+
+/* A reason why the VM cannot start that does not depend on the pools. */
+typedef struct {
+    HvErrorCode code;
+    char *message;
+    char *hint; /* NULL: none */
+} HvRefusal;
+
+typedef struct {
+    char *uuid; /* NULL: the XML has none and the caller gave none */
+    char *name;
+    GArray *needs;       /* HvNeed; empty: the VM uses no huge pages */
+    gboolean shared;     /* guest memory will be shared */
+    HvDomainEdit edit;   /* add_uuid points at uuid */
+    HvRefusal *refusal;  /* NULL: none. needs are filled all the same */
+    GPtrArray *warnings; /* char *; those of the properties come first */
+} HvRequest;
+
+/* Does this VM have anything to do with huge pages? Cheap: no settings, no snapshot needed. */
+gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties);
+
+/*
+ * uuid: the host's, or NULL; must agree with the XML's. Errors: PROPERTY, XML,
+ * CONFLICT (property against XML), INVALID (uuid).
+ */
+HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties, const char *uuid,
+                          const HvSettings *settings, const HvSnapshot *snapshot, GError **error);
+void hv_request_free(HvRequest *request);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvRequest, hv_request_free)
+
+void hv_refusal_free(HvRefusal *refusal);
+HvRefusal *hv_refusal_new(HvErrorCode code, const char *hint, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);

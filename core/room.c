@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ *   exposed   = need of claims whose pages are not mapped yet
+ *   foreign   = in use + resv - what running claims hold
+ *   available = max(0, free - resv - reserved_unused) + overcommit left - exposed
+ *
+ * resv exists only per size, and a floating VM may land on any node. So a bound
+ * need must leave every floating promise room on its own node, and never counts
+ * on more than the whole size has available.
+ */
+#include "room.h"
+
+#include "page-size.h"
+
+#include <string.h>
+
+static gboolean is_self(const HvWorld *world, const HvClaim *claim)
+{
+    return world->self_uuid != NULL && strcmp(world->self_uuid, claim->uuid) == 0;
+}
+
+/* Pages of claims, by whether they run; node -2: all, -1: floating, else bound to that node. */
+static guint64 claimed_pages(const HvWorld *world, guint64 size_kib, gboolean running, int node)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < world->ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
+        if (is_self(world, claim) || (claim->state == HV_CLAIM_RUNNING) != running)
+            continue;
+        pages += node == -2 ? hv_needs_pages(claim->needs, size_kib)
+                            : hv_needs_bound_pages(claim->needs, size_kib, node);
+    }
+    return pages;
+}
+
+/* Pages that a give-back has announced in the ledger, but not yet taken from the pool. */
+static guint64 shrinking_pages(const HvWorld *world, const HvPool *pool)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < world->ledger->intents->len; i++) {
+        const HvIntent *intent = &g_array_index(world->ledger->intents, HvIntent, i);
+        if (intent->node == pool->node && intent->size_kib == pool->size_kib &&
+            intent->target_pages < intent->before_pages)
+            pages += hv_minus(hv_pool_persistent(pool), intent->target_pages);
+    }
+    return pages;
+}
+
+static guint64 usable_free(const HvWorld *world, const HvPool *pool)
+{
+    return hv_minus(pool->free_pages, shrinking_pages(world, pool));
+}
+
+static guint64 reserved_on(const HvWorld *world, guint64 size_kib, int node)
+{
+    return hv_settings_reserved_pages(world->settings, size_kib, node,
+                                      hv_snapshot_default_size_kib(world->snapshot));
+}
+
+static void add_pools(const HvWorld *world, guint64 size_kib, HvRoom *room, guint64 *out_surplus)
+{
+    for (guint i = 0; i < world->snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);
+        if (pool->size_kib != size_kib)
+            continue;
+        room->total += pool->total_pages;
+        room->free += usable_free(world, pool);
+        room->in_use += hv_pool_in_use(pool);
+        room->grown += hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
+        room->reserved += reserved_on(world, size_kib, pool->node);
+        *out_surplus += pool->surplus_pages;
+    }
+}
+
+HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
+{
+    HvRoom room = {0};
+    guint64 surplus = 0;
+    const HvPageSize *size = hv_snapshot_size(world->snapshot, size_kib);
+    if (size == NULL)
+        return room;
+    add_pools(world, size_kib, &room, &surplus);
+    room.resv = size->resv_pages;
+    room.reserved += reserved_on(world, size_kib, -1);
+    room.held = claimed_pages(world, size_kib, TRUE, -2);
+    room.exposed = claimed_pages(world, size_kib, FALSE, -2);
+    room.foreign = hv_minus(room.in_use + room.resv, room.held);
+    room.reserved_unused = hv_minus(room.reserved, room.foreign);
+    room.overcommit_left = hv_minus(size->overcommit_pages, surplus);
+    guint64 unpromised = hv_minus(room.free, room.resv + room.reserved_unused);
+    room.available = hv_minus(unpromised + room.overcommit_left, room.exposed);
+    return room;
+}
+
+/* Use of a node by others. A floating VM may have its pages anywhere: counted against foreign use,
+ * so that more rather than less is kept for the others. */
+static guint64 foreign_on_node(const HvWorld *world, const HvPool *pool)
+{
+    guint64 held = claimed_pages(world, pool->size_kib, TRUE, pool->node) +
+                   claimed_pages(world, pool->size_kib, TRUE, -1);
+    return hv_minus(hv_pool_in_use(pool), held);
+}
+
+guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node)
+{
+    const HvPool *pool = hv_snapshot_pool(world->snapshot, node, size_kib);
+    if (pool == NULL)
+        return 0;
+    guint64 reserved_unused =
+        hv_minus(reserved_on(world, size_kib, node), foreign_on_node(world, pool));
+    guint64 promised = claimed_pages(world, size_kib, FALSE, node) +
+                       claimed_pages(world, size_kib, FALSE, -1);
+    guint64 on_node = hv_minus(usable_free(world, pool), reserved_unused + promised);
+    HvRoom room = hv_room_of_size(world, size_kib);
+    return MIN(on_node, room.available);
+}
+
+guint64 hv_room_growable_on_node_kib(const HvWorld *world, int node)
+{
+    const HvNode *n = hv_snapshot_node(world->snapshot, node);
+    if (n == NULL)
+        return 0;
+    guint64 floor_kib = n->mem_total_kib / 100 * world->settings->floor_node_percent;
+    return hv_minus(n->mem_free_kib + n->reclaimable_kib, n->low_watermark_kib + floor_kib);
+}
+
+guint64 hv_room_growable_on_host_kib(const HvWorld *world)
+{
+    return hv_minus(world->snapshot->mem_available_kib, world->settings->floor_host_kib);
+}
+
+/*
+ * What must stay free in a pool besides promises to VMs: pages withheld by the
+ * configuration, or those of the administrator that their user has let go of for
+ * the moment (a database that restarts must find them again).
+ */
+static guint64 others_due(guint64 reserved_unused, guint64 baseline, guint64 foreign)
+{
+    return MAX(reserved_unused, hv_minus(baseline, foreign));
+}
+
+guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool)
+{
+    guint64 size_kib = pool->size_kib;
+    guint64 grown = hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
+    if (grown == 0)
+        return 0;
+    guint64 foreign = foreign_on_node(world, pool);
+    guint64 reserved_unused = hv_minus(reserved_on(world, size_kib, pool->node), foreign);
+    guint64 baseline = hv_minus(hv_pool_persistent(pool), grown);
+    guint64 keep = claimed_pages(world, size_kib, FALSE, pool->node) +
+                   others_due(reserved_unused, baseline, foreign);
+    return MIN(grown, hv_minus(usable_free(world, pool), keep));
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Files read (all below the injected root):
+ *   /sys/kernel/mm/hugepages/hugepages-<KiB>kB/{resv_hugepages,nr_overcommit_hugepages,demote_size}
+ *   /sys/devices/system/node/nodeN/{meminfo,hugepages/hugepages-<KiB>kB/...}
+ *   /proc/meminfo, /proc/zoneinfo, /proc/sys/kernel/arch
+ * A kernel without NUMA has no node directories: its global pools are then node 0's.
+ * The numbers are read one after the other, so they are no atomic picture; what
+ * decides is read again under the lock of the page size.
+ */
+#include "snapshot.h"
+
+#include "error.h"
+#include "page-size.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define SYS_HUGEPAGES "/sys/kernel/mm/hugepages"
+#define SYS_NODES "/sys/devices/system/node"
+#define MEMINFO_MAX_BYTES (64 * 1024)
+#define ZONEINFO_MAX_BYTES (16 * 1024 * 1024)
+
+HvSnapshot *hv_snapshot_new(void)
+{
+    HvSnapshot *snapshot = g_new0(HvSnapshot, 1);
+    snapshot->nodes = g_array_new(FALSE, TRUE, sizeof(HvNode));
+    snapshot->sizes = g_array_new(FALSE, TRUE, sizeof(HvPageSize));
+    snapshot->pools = g_array_new(FALSE, TRUE, sizeof(HvPool));
+    return snapshot;
+}
+
+void hv_snapshot_free(HvSnapshot *snapshot)
+{
+    if (snapshot == NULL)
+        return;
+    g_array_unref(snapshot->nodes);
+    g_array_unref(snapshot->sizes);
+    g_array_unref(snapshot->pools);
+    g_free(snapshot->arch);
+    g_free(snapshot);
+}
+
+/* "hugepages-2048kB" -> 2048; 0 for any other name. */
+static guint64 size_of_directory(const char *name)
+{
+    if (!g_str_has_prefix(name, "hugepages-") || !g_str_has_suffix(name, "kB"))
+        return 0;
+    g_autofree char *digits =
+        g_strndup(name + strlen("hugepages-"), strlen(name) - strlen("hugepages-kB"));
+    guint64 kib = 0;
+    return hv_parse_u64(digits, &kib) ? kib : 0;
+}
+
+/* "node3" -> 3; -1 for any other name. */
+static int id_of_directory(const char *name)
+{
+    guint64 id = 0;
+    if (!g_str_has_prefix(name, "node") || !hv_parse_u64(name + strlen("node"), &id) || id >= 1024)
+        return -1;
+    return (int)id;
+}
+
+/* The number behind "KEY:" in a meminfo text ("MemFree: 1 kB", "Node 0 MemFree: 1 kB"); 0: none. */
+static guint64 meminfo_kib(const char *text, const char *key)
+{
+    gsize n = strlen(key);
+    for (const char *found = text; (found = strstr(found, key)) != NULL; found += n) {
+        gboolean starts = found == text || found[-1] == '\n' || found[-1] == ' ';
+        if (starts && found[n] == ':')
+            return g_ascii_strtoull(found + n + 1, NULL, 10);
+    }
+    return 0;
+}
+
+static gint compare_sizes(gconstpointer a, gconstpointer b)
+{
+    const HvPageSize *x = a, *y = b;
+    return x->size_kib < y->size_kib ? -1 : x->size_kib > y->size_kib;
+}
+
+/* Reads a file that older kernels or single sizes may lack: missing is 0. */
+static gboolean read_optional_u64(const HvRoot *root, const char *path, guint64 *out_value,
+                                  GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    if (hv_root_read_u64(root, path, out_value, &local))
+        return TRUE;
+    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        *out_value = 0;
+        return TRUE;
+    }
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
+/* demote_size reads as "2048kB". */
+static guint64 read_demote_size_kib(const HvRoot *root, const char *directory)
+{
+    g_autofree char *path = g_strdup_printf(SYS_HUGEPAGES "/%s/demote_size", directory);
+    g_autofree char *text = hv_root_read_text(root, path, 64, NULL);
+    guint64 kib = 0;
+    if (text == NULL || !hv_parse_size_kib(g_strstrip(text), 1, &kib))
+        return 0;
+    return kib;
+}
+
+static gboolean read_size(const HvRoot *root, const char *directory, HvPageSize *size,
+                          GError **error)
+{
+    g_autofree char *resv = g_strdup_printf(SYS_HUGEPAGES "/%s/resv_hugepages", directory);
+    g_autofree char *over = g_strdup_printf(SYS_HUGEPAGES "/%s/nr_overcommit_hugepages", directory);
+    if (!read_optional_u64(root, resv, &size->resv_pages, error) ||
+        !read_optional_u64(root, over, &size->overcommit_pages, error))
+        return FALSE;
+    size->demote_size_kib = read_demote_size_kib(root, directory);
+    return TRUE;
+}
+
+static gboolean read_sizes(const HvRoot *root, guint64 default_kib, HvSnapshot *snapshot,
+                           GError **error)
+{
+    g_auto(GStrv) names = hv_root_list(root, SYS_HUGEPAGES, error);
+    if (names == NULL)
+        return FALSE;
+    for (guint i = 0; names[i] != NULL; i++) {
+        HvPageSize size = {.size_kib = size_of_directory(names[i])};
+        if (size.size_kib == 0)
+            continue;
+        size.is_default = size.size_kib == default_kib;
+        if (!read_size(root, names[i], &size, error))
+            return FALSE;
+        g_array_append_val(snapshot->sizes, size);
+    }
+    g_array_sort(snapshot->sizes, compare_sizes);
+    return TRUE;
+}
+
+static gboolean read_pool(const HvRoot *root, const char *base, HvPool *pool, GError **error)
+{
+    g_autofree char *dir =
+        g_strdup_printf("%s/hugepages-%" G_GUINT64_FORMAT "kB", base, pool->size_kib);
+    g_autofree char *total = g_strconcat(dir, "/nr_hugepages", NULL);
+    g_autofree char *free_pages = g_strconcat(dir, "/free_hugepages", NULL);
+    g_autofree char *surplus = g_strconcat(dir, "/surplus_hugepages", NULL);
+    return hv_root_read_u64(root, total, &pool->total_pages, error) &&
+           hv_root_read_u64(root, free_pages, &pool->free_pages, error) &&
+           read_optional_u64(root, surplus, &pool->surplus_pages, error);
+}
+
+/* The pools of one node. A memory-less node has a directory without hugepages/. */
+static gboolean read_node_pools(const HvRoot *root, int node, const char *base,
+                                HvSnapshot *snapshot, GError **error)
+{
+    for (guint i = 0; i < snapshot->sizes->len; i++) {
+        HvPool pool = {.node = node,
+                       .size_kib = g_array_index(snapshot->sizes, HvPageSize, i).size_kib};
+        g_autofree char *dir =
+            g_strdup_printf("%s/hugepages-%" G_GUINT64_FORMAT "kB", base, pool.size_kib);
+        if (!hv_root_exists(root, dir))
+            continue;
+        if (!read_pool(root, base, &pool, error))
+            return FALSE;
+        g_array_append_val(snapshot->pools, pool);
+    }
+    return TRUE;
+}
+
+static void fill_node_memory(HvNode *node, const char *meminfo)
+{
+    node->mem_total_kib = meminfo_kib(meminfo, "MemTotal");
+    node->mem_free_kib = meminfo_kib(meminfo, "MemFree");
+    node->reclaimable_kib = meminfo_kib(meminfo, "Active(file)") +
+                            meminfo_kib(meminfo, "Inactive(file)") +
+                            meminfo_kib(meminfo, "SReclaimable");
+}
+
+static gboolean read_node(const HvRoot *root, int id, HvSnapshot *snapshot, GError **error)
+{
+    HvNode node = {.id = id};
+    g_autofree char *path = g_strdup_printf(SYS_NODES "/node%d/meminfo", id);
+    g_autofree char *meminfo = hv_root_read_text(root, path, MEMINFO_MAX_BYTES, error);
+    if (meminfo == NULL)
+        return FALSE;
+    fill_node_memory(&node, meminfo);
+    g_array_append_val(snapshot->nodes, node);
+    g_autofree char *base = g_strdup_printf(SYS_NODES "/node%d/hugepages", id);
+    return read_node_pools(root, id, base, snapshot, error);
+}
+
+static gint compare_ids(gconstpointer a, gconstpointer b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static gboolean read_nodes(const HvRoot *root, const char *meminfo, HvSnapshot *snapshot,
+                           GError **error)
+{
+    g_auto(GStrv) names = hv_root_list(root, SYS_NODES, error);
+    if (names == NULL)
+        return FALSE;
+    g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(int));
+    for (guint i = 0; names[i] != NULL; i++) {
+        int id = id_of_directory(names[i]);
+        if (id >= 0)
+            g_array_append_val(ids, id);
+    }
+    g_array_sort(ids, compare_ids);
+    for (guint i = 0; i < ids->len; i++)
+        if (!read_node(root, g_array_index(ids, int, i), snapshot, error))
+            return FALSE;
+    if (ids->len > 0)
+        return TRUE;
+
+    HvNode node = {.id = 0};
+    fill_node_memory(&node, meminfo);
+    g_array_append_val(snapshot->nodes, node);
+    return read_node_pools(root, 0, SYS_HUGEPAGES, snapshot, error);
+}
+
+static HvNode *find_node(HvSnapshot *snapshot, int id)
+{
+    for (guint i = 0; i < snapshot->nodes->len; i++) {
+        HvNode *node = &g_array_index(snapshot->nodes, HvNode, i);
+        if (node->id == id)
+            return node;
+    }
+    return NULL;
+}
+
+/* Adds up the "low" watermarks of each node's zones ("Node 0, zone Normal", "  low 1234"). */
+static void read_watermarks(const HvRoot *root, HvSnapshot *snapshot)
+{
+    g_autofree char *text = hv_root_read_text(root, "/proc/zoneinfo", ZONEINFO_MAX_BYTES, NULL);
+    if (text == NULL)
+        return;
+    HvNode *node = NULL;
+    for (char *line = text, *next; line != NULL; line = next) {
+        next = strchr(line, '\n');
+        if (next != NULL)
+            *next++ = '\0';
+        line = g_strchug(line);
+        if (g_str_has_prefix(line, "Node "))
+            node = find_node(snapshot, (int)g_ascii_strtoull(line + strlen("Node "), NULL, 10));
+        else if (node != NULL && g_str_has_prefix(line, "low "))
+            node->low_watermark_kib +=
+                g_ascii_strtoull(line + strlen("low "), NULL, 10) * snapshot->base_page_kib;
+    }
+}
+
+static char *read_arch(const HvRoot *root)
+{
+    g_autofree char *text = hv_root_read_text(root, "/proc/sys/kernel/arch", 64, NULL);
+    if (text != NULL)
+        return g_strdup(g_strstrip(text));
+#if defined(__x86_64__)
+    return g_strdup("x86_64");
+#elif defined(__powerpc64__)
+    return g_strdup("ppc64le");
+#elif defined(__aarch64__)
+    return g_strdup("aarch64");
+#elif defined(__s390x__)
+    return g_strdup("s390x");
+#else
+    return g_strdup("unknown");
+#endif
+}
+
+HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error)
+{
+    g_autofree char *meminfo = hv_root_read_text(root, "/proc/meminfo", MEMINFO_MAX_BYTES, error);
+    if (meminfo == NULL)
+        return NULL;
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_new();
+    snapshot->arch = read_arch(root);
+    snapshot->mem_available_kib = meminfo_kib(meminfo, "MemAvailable");
+    snapshot->base_page_kib = (guint64)sysconf(_SC_PAGESIZE) / 1024;
+    if (!read_sizes(root, meminfo_kib(meminfo, "Hugepagesize"), snapshot, error) ||
+        !read_nodes(root, meminfo, snapshot, error))
+        return NULL;
+    read_watermarks(root, snapshot);
+    return g_steal_pointer(&snapshot);
+}
+
+const HvPageSize *hv_snapshot_size(const HvSnapshot *snapshot, guint64 size_kib)
+{
+    for (guint i = 0; i < snapshot->sizes->len; i++) {
+        const HvPageSize *size = &g_array_index(snapshot->sizes, HvPageSize, i);
+        if (size->size_kib == size_kib)
+            return size;
+    }
+    return NULL;
+}
+
+const HvPool *hv_snapshot_pool(const HvSnapshot *snapshot, int node, guint64 size_kib)
+{
+    for (guint i = 0; i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        if (pool->node == node && pool->size_kib == size_kib)
+            return pool;
+    }
+    return NULL;
+}
+
+const HvNode *hv_snapshot_node(const HvSnapshot *snapshot, int node)
+{
+    return find_node((HvSnapshot *)snapshot, node);
+}
+
+guint64 hv_snapshot_default_size_kib(const HvSnapshot *snapshot)
+{
+    for (guint i = 0; i < snapshot->sizes->len; i++) {
+        const HvPageSize *size = &g_array_index(snapshot->sizes, HvPageSize, i);
+        if (size->is_default)
+            return size->size_kib;
+    }
+    return 0;
+}
+
+char *hv_snapshot_format_sizes(const HvSnapshot *snapshot)
+{
+    if (snapshot->sizes->len == 0)
+        return g_strdup("none");
+    GString *out = g_string_new(NULL);
+    for (guint i = 0; i < snapshot->sizes->len; i++) {
+        g_autofree char *size =
+            hv_format_kib(g_array_index(snapshot->sizes, HvPageSize, i).size_kib);
+        g_string_append_printf(out, "%s%s", i > 0 ? ", " : "", size);
+    }
+    return g_string_free(out, FALSE);
+}

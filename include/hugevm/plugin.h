@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: 0BSD */
+/*
+ * hugevm plugin ABI, version 1.0: huge-page memory for virtual machines.
+ *
+ * A host management agent opens hugevm.so with dlopen(RTLD_NOW | RTLD_LOCAL),
+ * finds hugevm_plugin_negotiate() and calls the slots it returns through a VM's
+ * life:
+ *
+ *     negotiate -> open -> before_vm_start -> [vm_launching] -> (host starts QEMU)
+ *               -> after_vm_start ... after_vm_destroy -> close
+ *                                  \-> vm_start_failed where starting failed
+ *
+ * The promise: within a major version structs and the slot table only grow at
+ * the end, a slot's signature never changes, codes are never renumbered. Each
+ * struct starts with its own size; the smaller of both sides' sizes counts, and
+ * what the smaller side lacks is zero. Of a struct that is larger than this
+ * library knows, the unknown tail must be zero: else INVALID_ARGUMENT.
+ *
+ * Rules for everything below, unless a function says otherwise:
+ *   Threads     any slot may be called from any thread at any time, also at once,
+ *               also with the same handle; only close needs the handle to be idle.
+ *   Blocking    slots marked "may block" wait for locks and for the kernel, at
+ *               most as long as the timeout says; the others do not.
+ *   Ownership   the caller owns what it passes in, and nothing is kept after the
+ *               call returns. Strings in results live until result_free.
+ *   Text        UTF-8; domain XML too. Messages are one line without control
+ *               characters.
+ *   Errors      0 is success, else one of HUGEVM_ERROR_*; `error` may be NULL.
+ *               A refusal takes nothing and leaves nothing behind.
+ *   Processes   never forks, changes signal masks, locale, environment or the
+ *               working directory, never prints; files are close-on-exec. It is
+ *               linked with -z nodelete: dlclose does not unload it.
+ *   Privileges  reading (plan) works as any user that can read the pools and the
+ *               ledger; everything that takes or gives pages needs root.
+ */
+#ifndef HUGEVM_PLUGIN_H
+#define HUGEVM_PLUGIN_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HUGEVM_ABI_MAJOR 1u
+#define HUGEVM_ABI_MINOR 0u
+
+#define HUGEVM_NEGOTIATE_SYMBOL "hugevm_plugin_negotiate"
+
+/* Error codes: a frozen list. New ones are only ever added; treat an unknown one as SYSTEM. */
+#define HUGEVM_OK 0
+#define HUGEVM_ERROR_INVALID_ARGUMENT 1 /* the host broke a rule of this header */
+#define HUGEVM_ERROR_NOT_SUPPORTED 2    /* this version of the plugin does not do this */
+#define HUGEVM_ERROR_ABI_MISMATCH 3     /* major versions differ */
+#define HUGEVM_ERROR_BAD_PROPERTY 4     /* a VM property's value means nothing */
+#define HUGEVM_ERROR_BAD_XML 5          /* the domain XML cannot be used */
+#define HUGEVM_ERROR_BAD_CONFIG 6       /* an error in a configuration file */
+#define HUGEVM_ERROR_CONFLICT 7         /* wishes that exclude each other; a VM that runs already */
+#define HUGEVM_ERROR_SHORTAGE 8         /* not enough pages, and none may or can be had */
+#define HUGEVM_ERROR_TIMEOUT 9          /* the time allowed is over */
+#define HUGEVM_ERROR_CANCELLED 10       /* the host's progress callback said stop */
+#define HUGEVM_ERROR_PERMISSION 11      /* root is needed */
+#define HUGEVM_ERROR_LEDGER 12          /* /run/hugevm cannot be used */
+#define HUGEVM_ERROR_SYSTEM 13          /* the kernel or a file said no */
+#define HUGEVM_ERROR_UNKNOWN_VM 14      /* no claim for this VM (vm_launching, after_vm_start) */
+
+/* Log levels of the host's callback. */
+#define HUGEVM_LOG_DEBUG 1u
+#define HUGEVM_LOG_INFO 2u
+#define HUGEVM_LOG_WARNING 3u
+
+/*
+ * Filled by the plugin on failure. The caller sets size (sizeof) and owns the
+ * memory. message: what was asked, where, what was found. hint: what to do,
+ * empty where there is nothing to say. system_errno: errno, or 0. Since 1.0.
+ */
+struct hugevm_error {
+    uint32_t size;
+    int32_t code;
+    int32_t system_errno;
+    uint32_t reserved;
+    char message[1024];
+    char hint[1024];
+};
+
+/*
+ * What the host offers. Copied by negotiate and open: the struct need not live
+ * longer, but name, opaque and the callbacks must until the process ends or the
+ * last handle is closed. The callbacks may be called from the thread that is
+ * inside a slot, never from another, and never under a lock of the plugin.
+ */
+struct hugevm_host {
+    uint32_t size;
+    uint32_t abi_major;
+    uint32_t abi_minor;
+    uint32_t features; /* reserved: 0 */
+    const char *name;  /* "vdsm", "hugevmctl run": shown with its claims; NULL: "unnamed" */
+    void *opaque;      /* handed back to the callbacks */
+    /* A finished line. May be NULL. Since 1.0. */
+    void (*log)(void *opaque, uint32_t level, const char *domain, const char *text);
+    /*
+     * Pages got so far and wanted, and what is going on ("growing 2 MiB pages on
+     * node 0"); called between bounded steps. Non-zero cancels: what was taken
+     * is given back and the slot returns CANCELLED. May be NULL. Since 1.0.
+     */
+    int32_t (*progress)(void *opaque, uint64_t done_pages, uint64_t total_pages, const char *what);
+    /*
+     * The process whose end means that nobody will report for its VMs any more;
+     * 0: the process that calls. Since 1.0.
+     */
+    int64_t owner_pid;
+};
+
+/* Options of a handle. All may be 0 / NULL. */
+struct hugevm_options {
+    uint32_t size;
+    uint32_t reserved;
+    const char *root;              /* prefix of every kernel and system path; NULL: "/" */
+    const char *const *conf_files; /* NULL-terminated; replaces all standard files; NULL: those */
+};
+
+struct hugevm_property {
+    const char *name;
+    const char *value;
+};
+
+/* Flags of a VM description. */
+#define HUGEVM_VM_WILL_CALL_LAUNCHING 1u /* vm_launching comes right before QEMU is started */
+#define HUGEVM_VM_CANNOT_EDIT_XML 2u     /* the host starts its own XML, whatever we return */
+
+/* A VM that is about to start. */
+struct hugevm_vm {
+    uint32_t size;
+    uint32_t flags; /* HUGEVM_VM_* */
+    const char *uuid; /* NULL: the XML's; added to an XML that has none */
+    const char *domain_xml;
+    uint64_t domain_xml_bytes; /* without a terminating NUL */
+    const struct hugevm_property *properties; /* custom properties, only ours are looked at */
+    uint64_t property_count;
+    uint32_t timeout_ms; /* for getting pages; 0: as configured (allocation_timeout) */
+    uint32_t reserved;
+};
+
+/*
+ * A VM that hugevm has a claim for. generation tells one start of a VM from the
+ * next (result_generation); 0: whichever is current. qemu_pid: 0 if not known,
+ * the plugin then looks for a process with this UUID on its command line.
+ */
+struct hugevm_vm_ref {
+    uint32_t size;
+    uint32_t reserved;
+    const char *uuid;
+    uint64_t generation;
+    int64_t qemu_pid;
+};
+
+struct hugevm_handle; /* opaque */
+struct hugevm_result; /* opaque, immutable, may be read from any thread */
+
+/*
+ * The slots. None is NULL. Host programs that may meet an older plugin check
+ * `size` before they use a slot that was added later than 1.0.
+ */
+struct hugevm_plugin {
+    uint32_t size;
+    uint32_t abi_major;
+    uint32_t abi_minor;
+    uint32_t features; /* reserved: 0 */
+    const char *version; /* of the plugin, "0.1.0"; static */
+
+    /*
+     * Makes a handle. Reads no configuration yet: that happens in the calls that
+     * need it, so a broken file never hurts a VM without huge pages. options may
+     * be NULL. Does not block. Errors: INVALID_ARGUMENT. Since 1.0.
+     */
+    int32_t (*open)(const struct hugevm_host *host, const struct hugevm_options *options,
+                    struct hugevm_handle **out_handle, struct hugevm_error *error);
+
+    /* Frees a handle (NULL is fine). Claims stay: they belong to VMs, not to handles. Since 1.0. */
+    void (*close)(struct hugevm_handle *handle);
+
+    /*
+     * Before QEMU is started, normally or from a saved state: works out the
+     * pages, gets them, records the claim, and says what XML to start. A VM
+     * without huge pages gets an unchanged XML at once and no claim, whatever
+     * state pools, configuration and ledger are in. May block. Root. *out_result
+     * is owned by the caller (result_free), unchanged on failure.
+     * Errors: INVALID_ARGUMENT, BAD_PROPERTY, BAD_XML, BAD_CONFIG, CONFLICT,
+     * SHORTAGE, TIMEOUT, CANCELLED, PERMISSION, LEDGER, SYSTEM. Since 1.0.
+     */
+    int32_t (*before_vm_start)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
+                               struct hugevm_result **out_result, struct hugevm_error *error);
+
+    /*
+     * Right before QEMU is executed, for VMs described with WILL_CALL_LAUNCHING.
+     * May block for the ledger. Root. Errors: UNKNOWN_VM (do not start it),
+     * INVALID_ARGUMENT, LEDGER, PERMISSION. Since 1.0.
+     */
+    int32_t (*vm_launching)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                            struct hugevm_error *error);
+
+    /*
+     * QEMU runs and has its memory. May block for the ledger. Root. A VM without
+     * claim gives UNKNOWN_VM, which a host may ignore. Other errors as above. Since 1.0.
+     */
+    int32_t (*after_vm_start)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                              struct hugevm_error *error);
+
+    /*
+     * QEMU is gone, for whatever reason. Lets go of the claim and gives back the
+     * pages that hugevm added and nobody needs. Waits for a QEMU that is still
+     * dying, 5 s at most. Twice, or for an unknown VM or an older generation:
+     * success, and nothing happens. May block. Root.
+     * Errors: INVALID_ARGUMENT, CONFLICT (QEMU is alive), LEDGER, PERMISSION, SYSTEM. Since 1.0.
+     */
+    int32_t (*after_vm_destroy)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                struct hugevm_error *error);
+
+    /* As before_vm_start, with the source's XML; the result's XML may be ignored. Since 1.0. */
+    int32_t (*before_vm_migrate_destination)(struct hugevm_handle *handle,
+                                             const struct hugevm_vm *vm,
+                                             struct hugevm_result **out_result,
+                                             struct hugevm_error *error);
+
+    /* Not supported yet: NOT_SUPPORTED. Since 1.0. */
+    int32_t (*after_vm_migrate_destination)(struct hugevm_handle *handle,
+                                            const struct hugevm_vm_ref *vm,
+                                            struct hugevm_error *error);
+    int32_t (*after_vm_migrate_source)(struct hugevm_handle *handle,
+                                       const struct hugevm_vm_ref *vm, struct hugevm_error *error);
+    int32_t (*before_vm_dehibernate)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                     struct hugevm_error *error);
+    int32_t (*after_vm_hibernate)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                  struct hugevm_error *error);
+
+    /*
+     * Starting failed after before_vm_start: as after_vm_destroy. Since 1.0.
+     */
+    int32_t (*vm_start_failed)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                               struct hugevm_error *error);
+
+    /* Memory hotplug, with the device's XML. Not supported yet: NOT_SUPPORTED. Since 1.0. */
+    int32_t (*before_memory_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                     const char *device_xml, uint64_t device_xml_bytes,
+                                     struct hugevm_error *error);
+    int32_t (*after_memory_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                    const char *device_xml, uint64_t device_xml_bytes,
+                                    struct hugevm_error *error);
+    int32_t (*memory_hotplug_failed)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                     const char *device_xml, uint64_t device_xml_bytes,
+                                     struct hugevm_error *error);
+    int32_t (*after_memory_hotunplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                      const char *device_xml, uint64_t device_xml_bytes,
+                                      struct hugevm_error *error);
+
+    /*
+     * Reconciliation in two calls: begin gives a sequence number; the list of
+     * running VMs, taken by the host after that, speaks for claims older than
+     * it. Not supported yet: NOT_SUPPORTED. Since 1.0.
+     */
+    int32_t (*reconcile_begin)(struct hugevm_handle *handle, uint64_t *out_sequence,
+                               struct hugevm_error *error);
+    int32_t (*reconcile)(struct hugevm_handle *handle, uint64_t sequence,
+                         const char *const *running_uuids, uint64_t running_count,
+                         struct hugevm_error *error);
+
+    /* JSON for the host's capabilities and statistics. Not supported yet: NOT_SUPPORTED. Since 1.0. */
+    int32_t (*get_caps)(struct hugevm_handle *handle, struct hugevm_result **out_result,
+                        struct hugevm_error *error);
+    int32_t (*get_stats)(struct hugevm_handle *handle, struct hugevm_result **out_result,
+                         struct hugevm_error *error);
+
+    /*
+     * Dry run of before_vm_start: changes nothing. A refusal by lack of pages is
+     * a success with `refusal` in the JSON (result_json), as hugevmctl plan
+     * prints. May read files, does not block on locks. Errors: INVALID_ARGUMENT,
+     * BAD_PROPERTY, BAD_XML, BAD_CONFIG, CONFLICT, LEDGER, SYSTEM. Since 1.0.
+     */
+    int32_t (*plan)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
+                    struct hugevm_result **out_result, struct hugevm_error *error);
+
+    /* Getters; NULL or 0 where the result has no such thing. Since 1.0. */
+    const char *(*result_domain_xml)(const struct hugevm_result *result, uint64_t *out_bytes);
+    int32_t (*result_xml_changed)(const struct hugevm_result *result);
+    const char *(*result_uuid)(const struct hugevm_result *result);
+    uint64_t (*result_generation)(const struct hugevm_result *result); /* 0: no claim was made */
+    const char *(*result_json)(const struct hugevm_result *result); /* the plan */
+    uint64_t (*result_warning_count)(const struct hugevm_result *result);
+    const char *(*result_warning)(const struct hugevm_result *result, uint64_t index);
+    void (*result_free)(struct hugevm_result *result); /* NULL is fine */
+};
+
+/*
+ * The only exported function. Checks both versions before anything else and
+ * gives the table of slots, which lives as long as the process. host may be
+ * NULL to ask for the table without offering anything (then only the callbacks
+ * given to open count anyway). *out_plugin is unchanged on failure.
+ * Errors: ABI_MISMATCH (the message names both versions), INVALID_ARGUMENT. Since 1.0.
+ */
+int32_t hugevm_plugin_negotiate(const struct hugevm_host *host,
+                                const struct hugevm_plugin **out_plugin,
+                                struct hugevm_error *error);
+
+typedef int32_t (*hugevm_plugin_negotiate_function)(const struct hugevm_host *host,
+                                                    const struct hugevm_plugin **out_plugin,
+                                                    struct hugevm_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

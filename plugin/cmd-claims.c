@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The commands on claims: claims, release, drain. */
+#include "hugevmctl.h"
+
+#include "report.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/*
+ * Reports first set right what a killed agent left, so that they show what is
+ * true: as root, and where that is not possible they show the ledger as it is.
+ */
+HvLedger *cmd_open_ledger(const HvAgent *agent, GError **error)
+{
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    if (geteuid() == 0)
+        hv_lifecycle_recover(agent, warnings, NULL);
+    cmd_print_warnings(warnings);
+    g_autoptr(GError) local = NULL;
+    g_autoptr(HvStore) store = hv_store_open(agent->root, FALSE, &local);
+    if (store != NULL)
+        return hv_store_read(store, error);
+    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+        return hv_ledger_new();
+    g_propagate_error(error, g_steal_pointer(&local));
+    return NULL;
+}
+
+int cmd_claims(const CmdGlobals *globals, int argc, char **argv)
+{
+    int status;
+    if (!cmd_parse("claims", NULL, 0, &argc, &argv, &status))
+        return status;
+    GError *error = NULL;
+    g_autoptr(HvAgent) agent = hv_agent_new(
+        globals->root, (const char *const *)globals->conf_files, "hugevmctl claims", 0);
+    g_autoptr(HvLedger) ledger = cmd_open_ledger(agent, &error);
+    if (ledger == NULL)
+        return cmd_fail(error);
+    g_autofree char *text =
+        globals->json ? hv_report_claims_json(ledger) : hv_report_claims_text(ledger);
+    printf("%s%s", text, globals->json ? "\n" : "");
+    return EXIT_DONE;
+}
+
+int cmd_release(const CmdGlobals *globals, int argc, char **argv)
+{
+    int status;
+    if (!cmd_parse("release", NULL, 1, &argc, &argv, &status))
+        return status;
+    g_autofree char *uuid = hv_uuid_normalize(argv[1]);
+    g_autofree char *quoted = hv_quote(argv[1]);
+    if (uuid == NULL)
+        return cmd_fail_usage("release ", "%s is no UUID", quoted);
+    GError *error = NULL;
+    gboolean is_known = FALSE;
+    g_autoptr(HvAgent) agent = hv_agent_new(
+        globals->root, (const char *const *)globals->conf_files, "hugevmctl release", 0);
+    HvVmRef vm = {.uuid = uuid};
+    if (!hv_lifecycle_gone(agent, &vm, &is_known, &error))
+        return cmd_fail(error);
+    if (!is_known)
+        fprintf(stderr, "hugevmctl: there is no claim for VM %s\n", uuid);
+    return EXIT_DONE;
+}
+
+int cmd_drain(const CmdGlobals *globals, int argc, char **argv)
+{
+    int status;
+    if (!cmd_parse("drain", NULL, 0, &argc, &argv, &status))
+        return status;
+    GError *error = NULL;
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(HvAgent) agent = hv_agent_new(
+        globals->root, (const char *const *)globals->conf_files, "hugevmctl drain", 0);
+    gboolean is_good = hv_lifecycle_recover(agent, warnings, &error);
+    cmd_print_warnings(warnings);
+    return is_good ? EXIT_DONE : cmd_fail(error);
+}

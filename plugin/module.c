@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The module: the C ABI of include/hugevm/plugin.h on one side, core's lifecycle
+ * on the other. The only file that knows both. It holds no state but the handles
+ * it gives out, and those are read-only: so every slot may run on any thread.
+ *
+ * What comes from the host is checked here: struct sizes, unknown non-zero tails,
+ * missing pointers, UUIDs. What goes back is plain memory of ours (results) or of
+ * theirs (errors, filled up to their size).
+ */
+#include "hugevm/plugin.h"
+
+#include "error.h"
+#include "lifecycle.h"
+#include "report.h"
+
+#include <string.h>
+
+#define LOG_DOMAIN "hugevm"
+#define MAX_PROPERTIES 4096
+
+struct hugevm_handle {
+    struct hugevm_host host;
+    HvAgent *agent;
+};
+
+struct hugevm_result {
+    HvOutcome *outcome;
+    char *json;
+};
+
+static int32_t abi_code(const GError *error)
+{
+    static const int32_t codes[] = {
+        [HV_ERROR_INVALID] = HUGEVM_ERROR_INVALID_ARGUMENT,
+        [HV_ERROR_PROPERTY] = HUGEVM_ERROR_BAD_PROPERTY,
+        [HV_ERROR_XML] = HUGEVM_ERROR_BAD_XML,
+        [HV_ERROR_CONFIG] = HUGEVM_ERROR_BAD_CONFIG,
+        [HV_ERROR_CONFLICT] = HUGEVM_ERROR_CONFLICT,
+        [HV_ERROR_SHORTAGE] = HUGEVM_ERROR_SHORTAGE,
+        [HV_ERROR_TIMEOUT] = HUGEVM_ERROR_TIMEOUT,
+        [HV_ERROR_CANCELLED] = HUGEVM_ERROR_CANCELLED,
+        [HV_ERROR_PERMISSION] = HUGEVM_ERROR_PERMISSION,
+        [HV_ERROR_LEDGER] = HUGEVM_ERROR_LEDGER,
+        [HV_ERROR_SYSTEM] = HUGEVM_ERROR_SYSTEM,
+    };
+    if (error->domain != HV_ERROR || (guint)error->code >= G_N_ELEMENTS(codes))
+        return HUGEVM_ERROR_SYSTEM;
+    return codes[error->code];
+}
+
+/* Copies text into a fixed field, cut at a character's boundary. */
+static void copy_text(char *to, gsize to_bytes, const char *from)
+{
+    const char *text = from != NULL ? from : "";
+    gsize n = strlen(text);
+    if (n >= to_bytes) {
+        const char *cut = g_utf8_find_prev_char(text, text + to_bytes);
+        n = cut != NULL ? (gsize)(cut - text) : 0;
+    }
+    memcpy(to, text, n);
+    to[n] = '\0';
+}
+
+/* Fills as much of the host's struct as the host has. */
+static int32_t fail(struct hugevm_error *error, int32_t code, const char *message,
+                    const char *hint)
+{
+    struct hugevm_error full = {.size = sizeof full, .code = code};
+    if (error == NULL || error->size < sizeof error->size)
+        return code;
+    copy_text(full.message, sizeof full.message, message);
+    copy_text(full.hint, sizeof full.hint, hint);
+    full.size = error->size;
+    memcpy(error, &full, MIN(sizeof full, error->size));
+    return code;
+}
+
+static int32_t fail_with(struct hugevm_error *error, GError *cause)
+{
+    g_autoptr(GError) owned = cause;
+    g_autofree char *message = hv_error_message(owned);
+    return fail(error, abi_code(owned), message, hv_error_hint(owned));
+}
+
+static int32_t fail_invalid(struct hugevm_error *error, const char *message)
+{
+    return fail(error, HUGEVM_ERROR_INVALID_ARGUMENT, message, NULL);
+}
+
+static int32_t not_supported(struct hugevm_error *error)
+{
+    return fail(error, HUGEVM_ERROR_NOT_SUPPORTED, "this version of hugevm does not do this yet",
+                NULL);
+}
+
+/*
+ * Takes in a struct that begins with its size: what both sides know, the rest of
+ * ours zero. FALSE: no size, or the host set something that we do not know.
+ */
+static gboolean take_struct(void *to, gsize to_bytes, const void *from)
+{
+    uint32_t size;
+    memcpy(&size, from, sizeof size);
+    if (size < sizeof size)
+        return FALSE;
+    memset(to, 0, to_bytes);
+    memcpy(to, from, MIN(size, to_bytes));
+    for (gsize i = to_bytes; i < size; i++)
+        if (((const char *)from)[i] != 0)
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean check_version(const struct hugevm_host *host, struct hugevm_error *error)
+{
+    if (host->abi_major == HUGEVM_ABI_MAJOR)
+        return TRUE;
+    g_autofree char *message =
+        g_strdup_printf("the host speaks hugevm ABI %u.%u, this plugin %u.%u", host->abi_major,
+                        host->abi_minor, HUGEVM_ABI_MAJOR, HUGEVM_ABI_MINOR);
+    fail(error, HUGEVM_ERROR_ABI_MISMATCH, message, "use a plugin of the host's major version");
+    return FALSE;
+}
+
+static int32_t module_open(const struct hugevm_host *host, const struct hugevm_options *options,
+                           struct hugevm_handle **out_handle, struct hugevm_error *error)
+{
+    struct hugevm_host own_host;
+    struct hugevm_options own_options = {.size = sizeof own_options};
+    if (host == NULL || out_handle == NULL)
+        return fail_invalid(error, "open: host or out_handle is NULL");
+    if (!take_struct(&own_host, sizeof own_host, host) ||
+        (options != NULL && !take_struct(&own_options, sizeof own_options, options)))
+        return fail_invalid(error, "open: a struct has no size, or fields of a newer version set");
+    if (!check_version(&own_host, error))
+        return HUGEVM_ERROR_ABI_MISMATCH;
+    struct hugevm_handle *handle = g_new0(struct hugevm_handle, 1);
+    handle->host = own_host;
+    handle->agent =
+        hv_agent_new(own_options.root, own_options.conf_files,
+                     own_host.name != NULL ? own_host.name : "unnamed", own_host.owner_pid);
+    *out_handle = handle;
+    return HUGEVM_OK;
+}
+
+static void module_close(struct hugevm_handle *handle)
+{
+    if (handle == NULL)
+        return;
+    hv_agent_free(handle->agent);
+    g_free(handle);
+}
+
+G_GNUC_PRINTF(2, 3)
+static void log_line(const struct hugevm_handle *handle, const char *format, ...)
+{
+    if (handle->host.log == NULL)
+        return;
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    handle->host.log(handle->host.opaque, HUGEVM_LOG_DEBUG, LOG_DOMAIN, text);
+}
+
+static gboolean report_progress(gpointer data, guint64 done_pages, guint64 total_pages,
+                                const char *what)
+{
+    const struct hugevm_handle *handle = data;
+    return handle->host.progress(handle->host.opaque, done_pages, total_pages, what) != 0;
+}
+
+/* The host's properties as a table; NULL: a name or value is missing. */
+static GHashTable *take_properties(const struct hugevm_vm *vm)
+{
+    g_autoptr(GHashTable) table = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    if (vm->property_count > MAX_PROPERTIES || (vm->property_count > 0 && vm->properties == NULL))
+        return NULL;
+    for (uint64_t i = 0; i < vm->property_count; i++) {
+        const struct hugevm_property *property = &vm->properties[i];
+        if (property->name == NULL || property->value == NULL)
+            return NULL;
+        g_hash_table_insert(table, g_strdup(property->name), g_strdup(property->value));
+    }
+    return g_steal_pointer(&table);
+}
+
+typedef HvOutcome *(*Begin)(const HvAgent *agent, const HvVm *vm, GError **error);
+
+/* What before_vm_start and plan have in common. */
+static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm, Begin begin,
+                        struct hugevm_result **out_result, struct hugevm_error *error)
+{
+    struct hugevm_vm own;
+    if (handle == NULL || vm == NULL || out_result == NULL)
+        return fail_invalid(error, "handle, vm or out_result is NULL");
+    if (!take_struct(&own, sizeof own, vm))
+        return fail_invalid(error, "hugevm_vm has no size, or fields of a newer version set");
+    if (own.domain_xml == NULL)
+        return fail_invalid(error, "hugevm_vm.domain_xml is NULL");
+    if ((own.flags & ~(HUGEVM_VM_WILL_CALL_LAUNCHING | HUGEVM_VM_CANNOT_EDIT_XML)) != 0)
+        return fail_invalid(error, "hugevm_vm.flags has unknown bits");
+    g_autoptr(GHashTable) properties = take_properties(&own);
+    if (properties == NULL)
+        return fail_invalid(error, "hugevm_vm.properties has a NULL, or too many entries");
+
+    HvVm request = {.xml = own.domain_xml,
+                    .xml_bytes = own.domain_xml_bytes,
+                    .uuid = own.uuid,
+                    .properties = properties,
+                    .cannot_edit = (own.flags & HUGEVM_VM_CANNOT_EDIT_XML) != 0,
+                    .timeout_ms = own.timeout_ms,
+                    .progress = handle->host.progress != NULL ? report_progress : NULL,
+                    .progress_data = handle};
+    GError *cause = NULL;
+    HvOutcome *outcome = begin(handle->agent, &request, &cause);
+    if (outcome == NULL)
+        return fail_with(error, cause);
+    struct hugevm_result *result = g_new0(struct hugevm_result, 1);
+    result->outcome = outcome;
+    result->json = hv_report_plan_json(outcome);
+    *out_result = result;
+    return HUGEVM_OK;
+}
+
+static int32_t module_before_vm_start(struct hugevm_handle *handle, const struct hugevm_vm *vm,
+                                      struct hugevm_result **out_result,
+                                      struct hugevm_error *error)
+{
+    int32_t code = begin_vm(handle, vm, hv_lifecycle_claim, out_result, error);
+    if (code == HUGEVM_OK && (*out_result)->outcome->generation != 0)
+        log_line(handle, "claimed pages for VM %s, generation %" G_GUINT64_FORMAT,
+                 (*out_result)->outcome->uuid, (*out_result)->outcome->generation);
+    return code;
+}
+
+static int32_t module_plan(struct hugevm_handle *handle, const struct hugevm_vm *vm,
+                           struct hugevm_result **out_result, struct hugevm_error *error)
+{
+    return begin_vm(handle, vm, hv_lifecycle_plan, out_result, error);
+}
+
+/* Takes in a reference; *out_uuid is its UUID in the ledger's spelling. */
+static gboolean take_ref(const struct hugevm_vm_ref *vm, HvVmRef *out_ref, char **out_uuid)
+{
+    struct hugevm_vm_ref own;
+    if (vm == NULL || !take_struct(&own, sizeof own, vm) || own.uuid == NULL)
+        return FALSE;
+    *out_uuid = hv_uuid_normalize(own.uuid);
+    if (*out_uuid == NULL || own.qemu_pid < 0)
+        return FALSE;
+    *out_ref = (HvVmRef){*out_uuid, own.generation, own.qemu_pid};
+    return TRUE;
+}
+
+typedef gboolean (*Event)(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
+                          GError **error);
+
+static int32_t pass_event(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                          Event event, gboolean must_know, struct hugevm_error *error)
+{
+    HvVmRef ref;
+    g_autofree char *uuid = NULL;
+    gboolean is_known = FALSE;
+    GError *cause = NULL;
+    if (handle == NULL || !take_ref(vm, &ref, &uuid))
+        return fail_invalid(error, "handle is NULL, or hugevm_vm_ref has no size or no valid UUID");
+    if (!event(handle->agent, &ref, &is_known, &cause))
+        return fail_with(error, cause);
+    if (is_known || !must_know)
+        return HUGEVM_OK;
+    g_autofree char *message = g_strdup_printf("there is no claim for VM %s", uuid);
+    return fail(error, HUGEVM_ERROR_UNKNOWN_VM, message, NULL);
+}
+
+static int32_t module_vm_launching(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                   struct hugevm_error *error)
+{
+    return pass_event(handle, vm, hv_lifecycle_launching, TRUE, error);
+}
+
+static int32_t module_after_vm_start(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                     struct hugevm_error *error)
+{
+    return pass_event(handle, vm, hv_lifecycle_started, TRUE, error);
+}
+
+static int32_t module_after_vm_destroy(struct hugevm_handle *handle,
+                                       const struct hugevm_vm_ref *vm, struct hugevm_error *error)
+{
+    return pass_event(handle, vm, hv_lifecycle_gone, FALSE, error);
+}
+
+static int32_t module_event_not_supported(struct hugevm_handle *handle,
+                                          const struct hugevm_vm_ref *vm,
+                                          struct hugevm_error *error)
+{
+    (void)handle, (void)vm;
+    return not_supported(error);
+}
+
+static int32_t module_hotplug_not_supported(struct hugevm_handle *handle,
+                                            const struct hugevm_vm_ref *vm,
+                                            const char *device_xml, uint64_t device_xml_bytes,
+                                            struct hugevm_error *error)
+{
+    (void)handle, (void)vm, (void)device_xml, (void)device_xml_bytes;
+    return not_supported(error);
+}
+
+static int32_t module_reconcile_begin(struct hugevm_handle *handle, uint64_t *out_sequence,
+                                      struct hugevm_error *error)
+{
+    (void)handle, (void)out_sequence;
+    return not_supported(error);
+}
+
+static int32_t module_reconcile(struct hugevm_handle *handle, uint64_t sequence,
+                                const char *const *running_uuids, uint64_t running_count,
+                                struct hugevm_error *error)
+{
+    (void)handle, (void)sequence, (void)running_uuids, (void)running_count;
+    return not_supported(error);
+}
+
+static int32_t module_report_not_supported(struct hugevm_handle *handle,
+                                           struct hugevm_result **out_result,
+                                           struct hugevm_error *error)
+{
+    (void)handle, (void)out_result;
+    return not_supported(error);
+}
+
+static const char *result_domain_xml(const struct hugevm_result *result, uint64_t *out_bytes)
+{
+    if (out_bytes != NULL)
+        *out_bytes = result->outcome->xml_bytes;
+    return result->outcome->xml;
+}
+
+static int32_t result_xml_changed(const struct hugevm_result *result)
+{
+    return result->outcome->xml_changed ? 1 : 0;
+}
+
+static const char *result_uuid(const struct hugevm_result *result)
+{
+    return result->outcome->uuid;
+}
+
+static uint64_t result_generation(const struct hugevm_result *result)
+{
+    return result->outcome->generation;
+}
+
+static const char *result_json(const struct hugevm_result *result)
+{
+    return result->json;
+}
+
+static uint64_t result_warning_count(const struct hugevm_result *result)
+{
+    return result->outcome->warnings->len;
+}
+
+static const char *result_warning(const struct hugevm_result *result, uint64_t index)
+{
+    const GPtrArray *warnings = result->outcome->warnings;
+    return index < warnings->len ? g_ptr_array_index(warnings, index) : NULL;
+}
+
+static void result_free(struct hugevm_result *result)
+{
+    if (result == NULL)
+        return;
+    hv_outcome_free(result->outcome);
+    g_free(result->json);
+    g_free(result);
+}
+
+static const struct hugevm_plugin plugin = {
+    .size = sizeof plugin,
+    .abi_major = HUGEVM_ABI_MAJOR,
+    .abi_minor = HUGEVM_ABI_MINOR,
+    .version = HUGEVM_VERSION,
+    .open = module_open,
+    .close = module_close,
+    .before_vm_start = module_before_vm_start,
+    .vm_launching = module_vm_launching,
+    .after_vm_start = module_after_vm_start,
+    .after_vm_destroy = module_after_vm_destroy,
+    .before_vm_migrate_destination = module_before_vm_start,
+    .after_vm_migrate_destination = module_event_not_supported,
+    .after_vm_migrate_source = module_event_not_supported,
+    .before_vm_dehibernate = module_event_not_supported,
+    .after_vm_hibernate = module_event_not_supported,
+    .vm_start_failed = module_after_vm_destroy,
+    .before_memory_hotplug = module_hotplug_not_supported,
+    .after_memory_hotplug = module_hotplug_not_supported,
+    .memory_hotplug_failed = module_hotplug_not_supported,
+    .after_memory_hotunplug = module_hotplug_not_supported,
+    .reconcile_begin = module_reconcile_begin,
+    .reconcile = module_reconcile,
+    .get_caps = module_report_not_supported,
+    .get_stats = module_report_not_supported,
+    .plan = module_plan,
+    .result_domain_xml = result_domain_xml,
+    .result_xml_changed = result_xml_changed,
+    .result_uuid = result_uuid,
+    .result_generation = result_generation,
+    .result_json = result_json,
+    .result_warning_count = result_warning_count,
+    .result_warning = result_warning,
+    .result_free = result_free,
+};
+
+__attribute__((visibility("default"))) int32_t
+hugevm_plugin_negotiate(const struct hugevm_host *host, const struct hugevm_plugin **out_plugin,
+                        struct hugevm_error *error)
+{
+    struct hugevm_host own_host;
+    if (out_plugin == NULL)
+        return fail_invalid(error, "negotiate: out_plugin is NULL");
+    if (host != NULL && !take_struct(&own_host, sizeof own_host, host))
+        return fail_invalid(error,
+                            "hugevm_host has no size, or fields of a newer version set");
+    if (host != NULL && !check_version(&own_host, error))
+        return HUGEVM_ERROR_ABI_MISMATCH;
+    *out_plugin = &plugin;
+    return HUGEVM_OK;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Any bytes as a domain XML: parsed, and if that works, edited with each of a
+ * few wishes. An edit that succeeds must give a text that parses, and the same
+ * edit of that text must change nothing. Nothing reaches the host's libxml2 handler.
+ */
+#include "domain-edit.h"
+
+#include <libxml/xmlerror.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void demand(gboolean is_true)
+{
+    if (!is_true)
+        abort();
+}
+
+static void on_host_error(void *data, xmlErrorPtr error)
+{
+    (void)data;
+    (void)error;
+    abort();
+}
+
+static char *edit(const char *xml, gsize xml_bytes, const HvDomainEdit *wish, gsize *out_bytes,
+                  GError **error)
+{
+    g_autoptr(HvDomain) domain = hv_domain_parse(xml, xml_bytes, error);
+    return domain != NULL ? hv_domain_edit(domain, xml, xml_bytes, wish, out_bytes, error) : NULL;
+}
+
+static void edit_twice(const char *xml, gsize xml_bytes, const HvDomainEdit *wish)
+{
+    gsize once_bytes = 0, twice_bytes = 0;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *once = edit(xml, xml_bytes, wish, &once_bytes, &error);
+    demand((once == NULL) == (error != NULL));
+    if (once == NULL)
+        return;
+    g_autofree char *twice = edit(once, once_bytes, wish, &twice_bytes, NULL);
+    demand(twice != NULL && twice_bytes == once_bytes && memcmp(once, twice, once_bytes) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const HvDomainEdit wishes[] = {
+        {NULL, 0, FALSE},
+        {"c7a5fdbd-edaf-9455-926a-d65c16db1809", 2048, TRUE},
+        {NULL, 0, TRUE},
+        {NULL, 1048576, FALSE},
+    };
+    const char *xml = (const char *)data;
+    xmlSetStructuredErrorFunc(NULL, on_host_error);
+    g_autoptr(HvDomain) domain = hv_domain_parse(xml, size, NULL);
+    if (domain == NULL)
+        return 0;
+    for (guint i = 0; i < G_N_ELEMENTS(wishes); i++)
+        edit_twice(xml, size, &wishes[i]);
+    return 0;
+}

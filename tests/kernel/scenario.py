@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs one scenario of the kernel suite in a throwaway VM, and prints TAP.
+
+A scenario is a shape of VM (memory, nodes, kernel command line), the programs that go into it, and
+a script. The script may run any number of programs that print TAP: their points are numbered anew
+into one stream. Output that ends without a plan, or with another number of points than planned, is
+a failure, and so is a script that does not end with status 0.
+
+Without a kernel or QEMU the scenario is skipped with the reason, except where the tests were asked
+for (HUGEVM_E2E=1 or HUGEVM_KERNEL_TESTS=1): there it fails. How to get a kernel: fetch-kernel.sh.
+"""
+
+import argparse
+import glob
+import os
+import re
+import signal
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+UNAVAILABLE = 126
+NO_KERNEL = "no kernel to boot: run tests/kernel/fetch-kernel.sh build/kernel"
+
+# name: (arguments of vm.py, programs from the build directory, script)
+SCENARIOS = {
+    "one-node": (
+        ["--mem", "4G", "--append", "hugepagesz=1G", "--append", "hugepages=1"],
+        ["probe-guard", "probe-surplus", "probe-launch"],
+        "one-node.sh",
+    ),
+    "four-nodes": (
+        ["--node", "512M", "--node", "5G", "--node", "1G", "--node", "192M",
+         "--append", "hugepagesz=1G", "--append", "hugepages=1:2"],
+        ["probe-nodes", "probe-guard", "probe-surplus", "probe-launch"],
+        "four-nodes.sh",
+    ),
+}
+
+POINT = re.compile(r"(ok|not ok)\b *\d*(.*)")
+PLAN = re.compile(r"1\.\.(\d+)(?: *# *SKIP *(.*))?$", re.IGNORECASE)
+
+
+class Tap:
+    """Several TAP streams, one after the other, made one."""
+
+    def __init__(self):
+        self.points = 0
+        self.planned = 0
+        self.failed = False
+
+    def point(self, passed, text):
+        self.points += 1
+        self.failed = self.failed or not passed
+        print(f"{'ok' if passed else 'not ok'} {self.points}{text}", flush=True)
+
+    def check(self, passed, text):
+        """A point of the runner's own."""
+        self.planned += 1
+        self.point(passed, f" - {text}")
+
+    def feed(self, line):
+        point, plan = POINT.match(line), PLAN.match(line)
+        if point:
+            self.point(point[1] == "ok", point[2])
+        elif plan and int(plan[1]) == 0:
+            self.check(True, f"a program of this scenario # SKIP {plan[2] or 'without a reason'}")
+        elif plan:
+            self.planned += int(plan[1])
+        elif line.startswith("Bail out!"):
+            self.check(False, line)
+        else:
+            print(line if line.startswith("#") else f"# {line}", flush=True)
+
+    def end(self):
+        points, planned = self.points, self.planned
+        self.check(points == planned, f"all planned points were seen ({points} of {planned})")
+        print(f"1..{self.points}")
+
+
+def asked_for():
+    return "1" in (os.environ.get("HUGEVM_E2E"), os.environ.get("HUGEVM_KERNEL_TESTS"))
+
+
+def unavailable(reason):
+    """The whole scenario cannot run."""
+    if asked_for():
+        print(f"not ok 1 - a throwaway VM can be run: {reason}\n1..1")
+        return 1
+    print(f"1..0 # SKIP {reason}")
+    return 0
+
+
+def find_kernel(directory):
+    found = sorted(glob.glob(os.path.join(directory, "boot", "vmlinuz-*")))
+    return found[-1] if found else None
+
+
+def vm_command(options, kernel):
+    shape, programs, script = SCENARIOS[options.scenario]
+    work = os.path.join(options.build, f"vm-{options.scenario}")
+    command = [sys.executable, os.path.join(HERE, "vm.py"), "--kernel", kernel, "--work", work,
+               "--timeout", str(options.timeout)]
+    for program in programs:
+        command += ["--program", os.path.join(options.build, program)]
+    return command + shape + [os.path.join(HERE, script)]
+
+
+def run(options, kernel):
+    tap = Tap()
+    print(f"# kernel {os.path.basename(kernel)}")
+    with subprocess.Popen(vm_command(options, kernel), stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.PIPE, errors="replace") as vm:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: vm.terminate())
+        for line in vm.stdout:
+            tap.feed(line.rstrip("\n"))
+        complaint = vm.stderr.read().strip()
+    if vm.returncode == UNAVAILABLE and tap.points == 0:
+        return unavailable(complaint)
+    for line in complaint.splitlines():
+        print(f"# {line}")
+    tap.check(vm.returncode == 0, f"the script ended with status 0 (status {vm.returncode})")
+    tap.end()
+    return 1 if tap.failed else 0
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(prog="scenario.py")
+    parser.add_argument("--build", required=True, metavar="DIR", help="where the programs are")
+    parser.add_argument("--kernel-dir", required=True, metavar="DIR", help="has boot/vmlinuz-*")
+    parser.add_argument("--timeout", type=float, default=240, metavar="SECONDS")
+    parser.add_argument("scenario", choices=sorted(SCENARIOS))
+    return parser.parse_args(arguments)
+
+
+def main(arguments):
+    options = parse_arguments(arguments)
+    kernel = find_kernel(options.kernel_dir)
+    if kernel is None:
+        return unavailable(NO_KERNEL)
+    return run(options, kernel)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
