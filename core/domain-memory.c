@@ -26,7 +26,7 @@ typedef enum { ACCESS_UNSET, ACCESS_PRIVATE, ACCESS_SHARED } Access;
 typedef struct {
     guint64 size_kib;
     gboolean has_nodeset;
-    HvNodeSet nodeset; /* guest cells */
+    HvNodeSet nodeset; /* guest cells; without the attribute empty */
 } PageRule;
 
 /* <memnode>: the host nodes of one cell. */
@@ -188,7 +188,7 @@ static guint64 page_kib_of_cell(const Walk *walk, int id)
 {
     for (guint i = 0; i < walk->page_rules->len; i++) {
         const PageRule *rule = &g_array_index(walk->page_rules, PageRule, i);
-        if (rule->has_nodeset && hv_node_set_contains(&rule->nodeset, id))
+        if (hv_node_set_contains(&rule->nodeset, id))
             return rule->size_kib;
     }
     return walk->domain->page_kib;

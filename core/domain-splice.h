@@ -23,8 +23,8 @@ void hv_splices_set_attribute(HvSplices *splices, const HvText *text, const HvSp
 
 /*
  * The text with all splices done; insertions at one offset in the order they were
- * added, and before a replacement there. NUL-terminated. HV_ERROR_INVALID if one lies outside the text or in
- * another one's bytes.
+ * added, and before a replacement there. NUL-terminated. HV_ERROR_INVALID if one lies outside the
+ * text or in another one's bytes.
  */
 char *hv_splices_apply(HvSplices *splices, const HvText *text, gsize *out_bytes, GError **error);
 

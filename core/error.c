@@ -26,11 +26,16 @@ void hv_set_error(GError **error, HvErrorCode code, const char *hint, const char
 const char *hv_error_code_name(HvErrorCode code)
 {
     static const char *const names[] = {
-        [HV_ERROR_INVALID] = "invalid-argument", [HV_ERROR_PROPERTY] = "bad-property",
-        [HV_ERROR_XML] = "bad-xml",              [HV_ERROR_CONFIG] = "bad-config",
-        [HV_ERROR_CONFLICT] = "conflict",        [HV_ERROR_SHORTAGE] = "shortage",
-        [HV_ERROR_TIMEOUT] = "timeout",          [HV_ERROR_CANCELLED] = "cancelled",
-        [HV_ERROR_PERMISSION] = "permission",    [HV_ERROR_LEDGER] = "ledger",
+        [HV_ERROR_INVALID] = "invalid-argument",
+        [HV_ERROR_PROPERTY] = "bad-property",
+        [HV_ERROR_XML] = "bad-xml",
+        [HV_ERROR_CONFIG] = "bad-config",
+        [HV_ERROR_CONFLICT] = "conflict",
+        [HV_ERROR_SHORTAGE] = "shortage",
+        [HV_ERROR_TIMEOUT] = "timeout",
+        [HV_ERROR_CANCELLED] = "cancelled",
+        [HV_ERROR_PERMISSION] = "permission",
+        [HV_ERROR_LEDGER] = "ledger",
         [HV_ERROR_SYSTEM] = "system",
     };
     return (guint)code < G_N_ELEMENTS(names) ? names[code] : "system";

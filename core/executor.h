@@ -1,25 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Executor: turns plan steps into pool writes, and gives back what was added.
- * The only code that writes to the kernel.
+ * Executor: carries out a plan step by step, and gives back what was added.
  */
 #pragma once
 
-#include "planner.h"
-#include "store.h"
+#include "pool-write.h"
 
 /* Pages got and wanted so far, and what is going on. TRUE cancels. Called without any lock. */
 typedef gboolean (*HvProgressFunc)(gpointer data, guint64 done_pages, guint64 total_pages,
                                    const char *what);
 
 typedef struct {
-    const HvRoot *root;
-    HvStore *store;
-    const HvSettings *settings;
-    gint64 deadline_us; /* monotonic clock */
+    HvPoolWriter writer;
     HvProgressFunc progress; /* NULL: none */
     gpointer progress_data;
-    const char *self_uuid; /* the VM that pages are got for; NULL: none */
 } HvExecutor;
 
 /*

@@ -255,8 +255,8 @@ static gboolean read_claim(JsonObject *object, HvLedger *ledger)
         return FALSE;
     claim->shared = json_node_get_boolean(shared);
     return claim->uuid != NULL && claim->owner_name != NULL &&
-           get_u64(object, "generation", &claim->generation) &&
-           read_state(object, &claim->state) && read_process(object, "owner", &claim->owner) &&
+           get_u64(object, "generation", &claim->generation) && read_state(object, &claim->state) &&
+           read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) && read_needs(object, claim->needs);
 }
 

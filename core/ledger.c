@@ -125,8 +125,7 @@ static void credit(HvGrown *grown, const HvIntent *intent, guint64 now_pages)
 
 static void adopt_drift(HvGrown *grown, guint64 now_pages)
 {
-    grown->grown_pages =
-        hv_minus(grown->grown_pages, hv_minus(grown->persistent_pages, now_pages));
+    grown->grown_pages = hv_minus(grown->grown_pages, hv_minus(grown->persistent_pages, now_pages));
     grown->persistent_pages = now_pages;
 }
 
@@ -153,8 +152,8 @@ gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool)
 {
     HvIntent intent;
     gboolean has_intent = take_intent(ledger, pool, &intent);
-    HvGrown *grown = has_intent ? ensure_grown(ledger, &intent)
-                                : find_grown(ledger, pool->node, pool->size_kib);
+    HvGrown *grown =
+        has_intent ? ensure_grown(ledger, &intent) : find_grown(ledger, pool->node, pool->size_kib);
     if (grown == NULL)
         return FALSE;
     HvGrown before = *grown;

@@ -23,7 +23,7 @@ typedef enum { HV_CLAIM_CLAIMED, HV_CLAIM_LAUNCHING, HV_CLAIM_RUNNING } HvClaimS
 
 typedef struct {
     char *uuid;
-    char *name; /* NULL: none */
+    char *name;         /* NULL: none */
     guint64 generation; /* one per start of a VM, never used twice in a boot */
     HvClaimState state;
     char *owner_name;

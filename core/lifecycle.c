@@ -86,7 +86,7 @@ typedef struct {
     HvDomain *domain;
     HvSettings *settings;
     HvSnapshot *snapshot;
-    HvOutcome *outcome; /* request and plan are in here */
+    HvOutcome *outcome;  /* request and plan are in here */
     gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
 } Start;
 
@@ -106,10 +106,10 @@ static gboolean check_no_edit_needed(const Start *start, GError **error)
     if (!start->vm->cannot_edit)
         return TRUE;
     if (edit->add_hugepages_kib != 0) {
-        g_autofree char *hint = g_strdup_printf(
-            "add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
-            "' unit='KiB'/></hugepages></memoryBacking> to the domain",
-            edit->add_hugepages_kib);
+        g_autofree char *hint =
+            g_strdup_printf("add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
+                            "' unit='KiB'/></hugepages></memoryBacking> to the domain",
+                            edit->add_hugepages_kib);
         hv_set_error(error, HV_ERROR_CONFLICT, hint,
                      "property hugepages asks for huge pages, but the domain XML has none and "
                      "cannot be edited here");
@@ -134,8 +134,7 @@ static gboolean prepare(Start *start, GError **error)
     start->domain = hv_domain_parse(vm->xml, vm->xml_bytes, error);
     if (start->domain == NULL)
         return FALSE;
-    g_autoptr(HvProperties) properties =
-        hv_properties_read(vm->properties, start->domain, error);
+    g_autoptr(HvProperties) properties = hv_properties_read(vm->properties, start->domain, error);
     if (properties == NULL)
         return FALSE;
     start->outcome = outcome_new(vm, start->domain, error);
@@ -145,15 +144,15 @@ static gboolean prepare(Start *start, GError **error)
         add_warnings(start->outcome->warnings, properties->warnings);
         return TRUE;
     }
-    start->settings = hv_settings_load(
-        start->agent->root, (const char *const *)start->agent->conf_files, error);
+    start->settings =
+        hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files, error);
     if (start->settings == NULL)
         return FALSE;
     start->snapshot = hv_snapshot_read(start->agent->root, error);
     if (start->snapshot == NULL)
         return FALSE;
-    start->outcome->request = hv_request_new(start->domain, properties, vm->uuid,
-                                             start->settings, start->snapshot, error);
+    start->outcome->request = hv_request_new(start->domain, properties, vm->uuid, start->settings,
+                                             start->snapshot, error);
     if (start->outcome->request == NULL)
         return FALSE;
     add_warnings(start->outcome->warnings, start->settings->warnings);
@@ -233,10 +232,9 @@ static gboolean make_way(const Start *start, HvLedger *ledger, const HvProcess *
                      claim->uuid, qemu.pid);
         return FALSE;
     }
-    gboolean is_ours = claim->owner.pid == self->pid &&
-                       claim->owner.start_ticks == self->start_ticks;
-    if (!is_ours && claim->state != HV_CLAIM_RUNNING &&
-        hv_process_is_alive(root, &claim->owner)) {
+    gboolean is_ours =
+        claim->owner.pid == self->pid && claim->owner.start_ticks == self->start_ticks;
+    if (!is_ours && claim->state != HV_CLAIM_RUNNING && hv_process_is_alive(root, &claim->owner)) {
         g_autofree char *owner = hv_quote(claim->owner_name);
         hv_set_error(error, HV_ERROR_CONFLICT, "wait for it, or stop that process",
                      "VM %s (%s) is being started by %s, process %" G_GINT64_FORMAT, name,
@@ -293,8 +291,8 @@ static ClaimResult try_claim(Start *start, HvStore *store, gint64 deadline_us, G
         set_refusal(start->outcome->plan->refusal, error);
         return CLAIM_FAILED;
     }
-    const HvClaim *claim = hv_ledger_add_claim(transaction->ledger, start->outcome->request,
-                                               agent->owner_name, &self);
+    const HvClaim *claim =
+        hv_ledger_add_claim(transaction->ledger, start->outcome->request, agent->owner_name, &self);
     start->outcome->generation = claim->generation;
     transaction->is_changed = TRUE;
     return hv_transaction_commit(transaction, error) ? CLAIM_MADE : CLAIM_FAILED;
@@ -319,10 +317,10 @@ static gboolean claim_pages(Start *start, HvStore *store, gint64 deadline_us, GE
 static HvExecutor give_back_executor(const HvAgent *agent, HvStore *store,
                                      const HvSettings *settings)
 {
-    return (HvExecutor){.root = agent->root,
-                        .store = store,
-                        .settings = settings,
-                        .deadline_us = g_get_monotonic_time() + LOCK_WAIT_US};
+    return (HvExecutor){.writer = {.root = agent->root,
+                                   .store = store,
+                                   .settings = settings,
+                                   .deadline_us = g_get_monotonic_time() + LOCK_WAIT_US}};
 }
 
 /* Removes the claim if it still is this one; *out_known tells. */
@@ -371,13 +369,13 @@ static gboolean edit_xml(Start *start, GError **error)
 
 static gboolean get_pages(Start *start, HvStore *store, gint64 deadline_us, GError **error)
 {
-    HvExecutor executor = {.root = start->agent->root,
-                           .store = store,
-                           .settings = start->settings,
-                           .deadline_us = deadline_us,
+    HvExecutor executor = {.writer = {.root = start->agent->root,
+                                      .store = store,
+                                      .settings = start->settings,
+                                      .deadline_us = deadline_us,
+                                      .self_uuid = start->outcome->request->uuid},
                            .progress = start->vm->progress,
-                           .progress_data = start->vm->progress_data,
-                           .self_uuid = start->outcome->request->uuid};
+                           .progress_data = start->vm->progress_data};
     return hv_execute_steps(&executor, start->outcome->plan->steps, error);
 }
 
@@ -412,7 +410,7 @@ static gboolean give_back_if_idle(const HvAgent *agent, HvStore *store, GError *
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     g_autoptr(GError) local = NULL;
     HvExecutor executor = give_back_executor(agent, store, settings);
-    executor.deadline_us = g_get_monotonic_time() + IDLE_LOCK_WAIT_US;
+    executor.writer.deadline_us = g_get_monotonic_time() + IDLE_LOCK_WAIT_US;
     if (hv_execute_give_back(&executor, &local) ||
         g_error_matches(local, HV_ERROR, HV_ERROR_TIMEOUT))
         return TRUE;

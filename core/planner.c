@@ -3,7 +3,8 @@
  * Per page size, the larger first (a 2 MiB page inside a 1 GiB range blocks it):
  * needs bound to one node, then those that several nodes may serve, then the
  * floating ones. Each takes what is available; what is missing is grown on a node
- * that may give it and has memory above the floor.
+ * that may give it and has memory above the floor, after larger pages were split
+ * as far as the settings allow.
  *
  * A bound need leaves room on its node for the VM's own floating ones, since the
  * kernel may put those there first. That may grow a little too much; the other
@@ -15,6 +16,7 @@
 
 typedef struct {
     const HvWorld *world;
+    const GArray *needs;
     GArray *steps;
     guint64 *node_kib; /* growable, by index into snapshot->nodes */
     guint64 host_kib;
@@ -52,13 +54,17 @@ static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pa
     planner->host_kib -= pages * size_kib;
     for (guint i = 0; i < planner->steps->len; i++) {
         HvStep *step = &g_array_index(planner->steps, HvStep, i);
-        if (step->node == node && step->size_kib == size_kib) {
+        if (step->action == HV_STEP_GROW && step->node == node && step->size_kib == size_kib) {
             step->pages += pages;
             step->movable_pages += is_movable ? pages : 0;
             return;
         }
     }
-    HvStep step = {HV_STEP_GROW, node, size_kib, pages, is_movable ? pages : 0};
+    HvStep step = {.action = HV_STEP_GROW,
+                   .node = node,
+                   .size_kib = size_kib,
+                   .pages = pages,
+                   .movable_pages = is_movable ? pages : 0};
     g_array_append_val(planner->steps, step);
 }
 
@@ -79,7 +85,8 @@ static int roomiest_node(const Planner *planner, const HvNodeSet *allowed, guint
     return best;
 }
 
-/* Few nodes rather than many: the roomiest gives all it can, then the next. Returns what is left. */
+/* Few nodes rather than many: the roomiest gives all it can, then the next. Returns what is left.
+ */
 static guint64 grow(Planner *planner, const HvNodeSet *allowed, guint64 size_kib, guint64 pages)
 {
     gboolean is_movable = hv_node_set_is_any(allowed);
@@ -90,6 +97,45 @@ static guint64 grow(Planner *planner, const HvNodeSet *allowed, guint64 size_kib
         guint64 take = MIN(pages, growable_pages(planner, (guint)index, size_kib));
         add_step(planner, (guint)index, size_kib, take, is_movable);
         pages -= take;
+    }
+    return pages;
+}
+
+/* Larger pages of this pool that the request leaves to be split, and no step splits yet. */
+static guint64 splittable(const Planner *planner, const HvPool *pool)
+{
+    guint64 taken = hv_needs_pages(planner->needs, pool->size_kib);
+    for (guint i = 0; i < planner->steps->len; i++) {
+        const HvStep *step = &g_array_index(planner->steps, HvStep, i);
+        if (step->size_kib == pool->size_kib && step->node == pool->node)
+            taken += step->pages;
+    }
+    return hv_minus(hv_plan_demotable_pages(planner->world, pool), taken);
+}
+
+/* Splits larger pages for a need. Returns what is left. */
+static guint64 demote(Planner *planner, const HvNodeSet *allowed, guint64 size_kib, guint64 pages)
+{
+    const HvSnapshot *snapshot = planner->world->snapshot;
+    for (guint i = 0; i < snapshot->pools->len && pages > 0; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        const HvPageSize *size = hv_snapshot_size(snapshot, pool->size_kib);
+        gboolean is_allowed =
+            hv_node_set_is_any(allowed) || hv_node_set_contains(allowed, pool->node);
+        if (size == NULL || size->demote_size_kib != size_kib || !is_allowed)
+            continue;
+        guint64 ratio = pool->size_kib / size_kib;
+        guint64 split = MIN(splittable(planner, pool), pages / ratio + (pages % ratio != 0));
+        guint64 got = MIN(pages, split * ratio);
+        HvStep step = {.action = HV_STEP_DEMOTE,
+                       .node = pool->node,
+                       .size_kib = pool->size_kib,
+                       .pages = split,
+                       .to_kib = size_kib,
+                       .movable_pages = hv_node_set_is_any(allowed) ? got : 0};
+        if (split > 0)
+            g_array_append_val(planner->steps, step);
+        pages -= got;
     }
     return pages;
 }
@@ -138,11 +184,12 @@ static void plan_need(Planner *planner, const GArray *needs, guint index)
     }
     guint64 use = MIN(have, need->pages);
     planner->available -= use;
-    if (use < need->pages)
-        planner->missing +=
-            planner->world->settings->use_dynamic_hugepages
-                ? grow(planner, &need->nodes, need->size_kib, need->pages - use)
-                : need->pages - use;
+    guint64 left = need->pages - use;
+    if (left > 0 && planner->world->settings->use_dynamic_hugepages) {
+        left = demote(planner, &need->nodes, need->size_kib, left);
+        left = grow(planner, &need->nodes, need->size_kib, left);
+    }
+    planner->missing += left;
 }
 
 static void plan_size(Planner *planner, const HvRequest *request, guint64 size_kib)
@@ -204,8 +251,8 @@ static char *shortage_hint(const Planner *planner, guint64 size_kib)
                         "/etc/hugevm/hugevm.conf");
     return g_strdup_printf(
         "set use_dynamic_hugepages = true under [performance] in /etc/hugevm/hugevm.conf, or add "
-        "%" G_GUINT64_FORMAT
-        " pages: raise /sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/nr_hugepages",
+        "%" G_GUINT64_FORMAT " pages: raise /sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT
+        "kB/nr_hugepages",
         planner->missing, size_kib);
 }
 
@@ -219,13 +266,13 @@ static HvRefusal *refuse(const Planner *planner, const HvRequest *request, guint
     g_autofree char *place = describe_place(request, size_kib);
     g_autofree char *others = describe_others(&room);
     g_autofree char *hint = shortage_hint(planner, size_kib);
-    return hv_refusal_new(
-        HV_ERROR_SHORTAGE, hint,
-        "VM %s wants %" G_GUINT64_FORMAT " pages of %s %s: %" G_GUINT64_FORMAT
-        " available (%s), %" G_GUINT64_FORMAT " short%s",
-        name, wanted, size, place, room.available, others, planner->missing,
-        is_dynamic ? ", and the memory kept for the host leaves no room to add them"
-                   : ", and dynamic allocation is off");
+    return hv_refusal_new(HV_ERROR_SHORTAGE, hint,
+                          "VM %s wants %" G_GUINT64_FORMAT " pages of %s %s: %" G_GUINT64_FORMAT
+                          " available (%s), %" G_GUINT64_FORMAT " short%s",
+                          name, wanted, size, place, room.available, others, planner->missing,
+                          is_dynamic
+                              ? ", and the memory kept for the host leaves no room to add them"
+                              : ", and dynamic allocation is off");
 }
 
 /* The next smaller size among the needs, starting above all; 0: no more. */
@@ -251,6 +298,7 @@ HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request)
     }
     Planner planner;
     planner_init(&planner, world, plan->steps);
+    planner.needs = request->needs;
     guint64 size_kib = next_size_kib(request->needs, G_MAXUINT64);
     for (; size_kib != 0 && plan->refusal == NULL;
          size_kib = next_size_kib(request->needs, size_kib)) {
@@ -305,12 +353,26 @@ guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool)
     return MIN(spare, hv_room_returnable(world, pool));
 }
 
+guint64 hv_plan_demotable_pages(const HvWorld *world, const HvPool *pool)
+{
+    guint64 available = hv_room_on_node(world, pool->size_kib, pool->node);
+    switch (world->settings->demote) {
+    case HV_DEMOTE_NEVER:
+        return 0;
+    case HV_DEMOTE_OWN:
+        return MIN(available, hv_room_returnable(world, pool));
+    case HV_DEMOTE_ANY:
+        return available;
+    }
+    return 0;
+}
+
 guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool)
 {
     guint64 pages = hv_room_on_node(world, pool->size_kib, pool->node);
     if (!world->settings->use_dynamic_hugepages)
         return pages;
-    guint64 growable_kib = MIN(hv_room_growable_on_node_kib(world, pool->node),
-                               hv_room_growable_on_host_kib(world));
+    guint64 growable_kib =
+        MIN(hv_room_growable_on_node_kib(world, pool->node), hv_room_growable_on_host_kib(world));
     return pages + growable_kib / pool->size_kib;
 }

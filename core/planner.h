@@ -17,13 +17,14 @@ const char *hv_step_action_name(HvStepAction action);
 typedef struct {
     HvStepAction action;
     int node;
-    guint64 size_kib; /* demote: the larger size */
-    guint64 pages;    /* of size_kib */
-    guint64 movable_pages; /* of these, what any other node could give as well */
+    guint64 size_kib;      /* demote: the larger size */
+    guint64 pages;         /* of size_kib */
+    guint64 to_kib;        /* demote: the smaller size; grow: 0 */
+    guint64 movable_pages; /* smaller pages that any other node could give as well */
 } HvStep;
 
 typedef struct {
-    GArray *steps; /* HvStep, larger sizes first */
+    GArray *steps;      /* HvStep, larger sizes first */
     HvRefusal *refusal; /* NULL: the VM may start */
 } HvPlan;
 
@@ -40,6 +41,12 @@ gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages
 
 /* Pages of one pool to give back now: never more than was added there, never what is promised. */
 guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool);
+
+/*
+ * Free pages of a pool that may be split into smaller ones, as the setting
+ * `demote` allows: there is no way back, so by default only those hugevm added.
+ */
+guint64 hv_plan_demotable_pages(const HvWorld *world, const HvPool *pool);
 
 /* Pages a VM bound to this pool's node could have: available now, and by growth if that is on. */
 guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool);

@@ -5,7 +5,7 @@
 #include "root.h"
 
 typedef struct {
-    gint64 pid; /* 0: not known */
+    gint64 pid;          /* 0: not known */
     guint64 start_ticks; /* field 22 of /proc/PID/stat */
 } HvProcess;
 

@@ -7,8 +7,8 @@
 typedef enum { HV_SHARED_UNSET, HV_SHARED_NO, HV_SHARED_YES } HvShared;
 
 typedef struct {
-    gboolean hugepages_set;   /* present and not empty, anywhere */
-    guint64 hugepages_kib;    /* 0: off (absent, empty, 0 or negative) */
+    gboolean hugepages_set; /* present and not empty, anywhere */
+    guint64 hugepages_kib;  /* 0: off (absent, empty, 0 or negative) */
     HvShared shared;
     GPtrArray *warnings; /* char * */
 } HvProperties;

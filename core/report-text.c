@@ -18,9 +18,8 @@ HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool)
             pools_of_size == 1 ? hv_needs_pages(claim->needs, pool->size_kib)
                                : hv_needs_bound_pages(claim->needs, pool->size_kib, pool->node);
     }
-    report.reserved_pages =
-        hv_settings_reserved_pages(world->settings, pool->size_kib, pool->node,
-                                   hv_snapshot_default_size_kib(world->snapshot));
+    report.reserved_pages = hv_settings_reserved_pages(
+        world->settings, pool->size_kib, pool->node, hv_snapshot_default_size_kib(world->snapshot));
     report.grown_pages = hv_ledger_grown_pages(world->ledger, pool->node, pool->size_kib);
     report.allocatable_pages = hv_plan_allocatable_pages(world, pool);
     return report;
@@ -82,24 +81,23 @@ char *hv_report_status_text(const HvWorld *world)
         const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
         HvPoolReport report = hv_report_pool(world, pool);
         g_autofree char *size = hv_format_kib(pool->size_kib);
-        g_string_append_printf(
-            out,
-            "%4d %8s %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT
-            " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT
-            " %11" G_GUINT64_FORMAT "\n",
-            pool->node, size, pool->total_pages, pool->free_pages, pool->surplus_pages,
-            report.reserved_pages, report.grown_pages, report.claimed_pages,
-            report.allocatable_pages);
+        g_string_append_printf(out,
+                               "%4d %8s %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT
+                               " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT " %8" G_GUINT64_FORMAT
+                               " %8" G_GUINT64_FORMAT " %11" G_GUINT64_FORMAT "\n",
+                               pool->node, size, pool->total_pages, pool->free_pages,
+                               pool->surplus_pages, report.reserved_pages, report.grown_pages,
+                               report.claimed_pages, report.allocatable_pages);
     }
     for (guint i = 0; i < snapshot->sizes->len; i++) {
         const HvPageSize *size = &g_array_index(snapshot->sizes, HvPageSize, i);
         HvRoom room = hv_room_of_size(world, size->size_kib);
         g_autofree char *text = hv_format_kib(size->size_kib);
-        g_string_append_printf(
-            out,
-            "%s%s: %" G_GUINT64_FORMAT " promised (resv), %" G_GUINT64_FORMAT
-            " reserved by configuration, %" G_GUINT64_FORMAT " available now\n",
-            text, size->is_default ? " (default)" : "", room.resv, room.reserved, room.available);
+        g_string_append_printf(out,
+                               "%s%s: %" G_GUINT64_FORMAT " promised (resv), %" G_GUINT64_FORMAT
+                               " reserved by configuration, %" G_GUINT64_FORMAT " available now\n",
+                               text, size->is_default ? " (default)" : "", room.resv, room.reserved,
+                               room.available);
     }
     return g_string_free(out, FALSE);
 }

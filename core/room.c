@@ -108,8 +108,8 @@ guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node)
         return 0;
     guint64 reserved_unused =
         hv_minus(reserved_on(world, size_kib, node), foreign_on_node(world, pool));
-    guint64 promised = claimed_pages(world, size_kib, FALSE, node) +
-                       claimed_pages(world, size_kib, FALSE, -1);
+    guint64 promised =
+        claimed_pages(world, size_kib, FALSE, node) + claimed_pages(world, size_kib, FALSE, -1);
     guint64 on_node = hv_minus(usable_free(world, pool), reserved_unused + promised);
     HvRoom room = hv_room_of_size(world, size_kib);
     return MIN(on_node, room.available);

@@ -18,8 +18,8 @@ typedef struct {
 /* One page size, over all nodes, in pages. */
 typedef struct {
     guint64 total;
-    guint64 free;            /* less what a give-back under way is about to take */
-    guint64 resv;            /* promised by mmap, not yet touched */
+    guint64 free; /* less what a give-back under way is about to take */
+    guint64 resv; /* promised by mmap, not yet touched */
     guint64 in_use;
     guint64 held;            /* by running VMs with a claim */
     guint64 exposed;         /* claimed, but not yet mapped: looks free to the kernel */

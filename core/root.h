@@ -24,7 +24,8 @@ char *hv_root_path(const HvRoot *root, const char *path);
 gboolean hv_root_exists(const HvRoot *root, const char *path);
 
 /* A whole text file of at most max_bytes, NUL-terminated; NUL bytes inside are an error.
- * A missing file gives G_FILE_ERROR_NOENT, other failures HV_ERROR_SYSTEM (PERMISSION for EACCES). */
+ * A missing file gives G_FILE_ERROR_NOENT, other failures HV_ERROR_SYSTEM (PERMISSION for EACCES).
+ */
 char *hv_root_read_text(const HvRoot *root, const char *path, gsize max_bytes, GError **error);
 
 /* A sysfs number: digits, one optional newline, nothing else. Errors as above. */

@@ -5,6 +5,8 @@
  *   /sys/devices/system/node/nodeN/{meminfo,hugepages/hugepages-<KiB>kB/...}
  *   /proc/meminfo, /proc/zoneinfo, /proc/sys/kernel/arch
  * A kernel without NUMA has no node directories: its global pools are then node 0's.
+ * A kernel that sets up memory lazily shows a fraction of it in the node's meminfo
+ * but all of it in /proc/meminfo: so the only node is read from there.
  * The numbers are read one after the other, so they are no atomic picture; what
  * decides is read again under the lock of the page size.
  */
@@ -175,14 +177,19 @@ static void fill_node_memory(HvNode *node, const char *meminfo)
                             meminfo_kib(meminfo, "SReclaimable");
 }
 
-static gboolean read_node(const HvRoot *root, int id, HvSnapshot *snapshot, GError **error)
+/* host_meminfo: where this is the only node, the host's memory is the node's; NULL else. */
+static gboolean read_node(const HvRoot *root, int id, const char *host_meminfo,
+                          HvSnapshot *snapshot, GError **error)
 {
     HvNode node = {.id = id};
-    g_autofree char *path = g_strdup_printf(SYS_NODES "/node%d/meminfo", id);
-    g_autofree char *meminfo = hv_root_read_text(root, path, MEMINFO_MAX_BYTES, error);
-    if (meminfo == NULL)
-        return FALSE;
-    fill_node_memory(&node, meminfo);
+    g_autofree char *meminfo = NULL;
+    if (host_meminfo == NULL) {
+        g_autofree char *path = g_strdup_printf(SYS_NODES "/node%d/meminfo", id);
+        meminfo = hv_root_read_text(root, path, MEMINFO_MAX_BYTES, error);
+        if (meminfo == NULL)
+            return FALSE;
+    }
+    fill_node_memory(&node, host_meminfo != NULL ? host_meminfo : meminfo);
     g_array_append_val(snapshot->nodes, node);
     g_autofree char *base = g_strdup_printf(SYS_NODES "/node%d/hugepages", id);
     return read_node_pools(root, id, base, snapshot, error);
@@ -207,7 +214,8 @@ static gboolean read_nodes(const HvRoot *root, const char *meminfo, HvSnapshot *
     }
     g_array_sort(ids, compare_ids);
     for (guint i = 0; i < ids->len; i++)
-        if (!read_node(root, g_array_index(ids, int, i), snapshot, error))
+        if (!read_node(root, g_array_index(ids, int, i), ids->len == 1 ? meminfo : NULL, snapshot,
+                       error))
             return FALSE;
     if (ids->len > 0)
         return TRUE;

@@ -33,7 +33,7 @@ typedef struct {
     HvStore *store;
     HvLedger *ledger;
     gboolean is_changed; /* set by whoever changes the ledger: commit writes only then */
-    char *warning; /* the ledger was damaged and has been set aside; NULL: all is well */
+    char *warning;       /* the ledger was damaged and has been set aside; NULL: all is well */
     HvFd lock;
 } HvTransaction;
 

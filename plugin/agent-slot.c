@@ -38,8 +38,8 @@ static gboolean make_directory(const char *path, GError **error)
         errno = ENOTDIR;
     }
     hv_set_error(error, errno == EACCES ? HV_ERROR_PERMISSION : HV_ERROR_SYSTEM,
-                 errno == EACCES ? "run it as root" : NULL, "cannot use the directory %s: %s",
-                 path, g_strerror(errno));
+                 errno == EACCES ? "run it as root" : NULL, "cannot use the directory %s: %s", path,
+                 g_strerror(errno));
     return FALSE;
 }
 
@@ -74,10 +74,11 @@ static void end_process(const HvRoot *root, gint64 pid, const char *directory)
     /* checked after the handle is open: from here on it cannot be another process */
     if (process.pid == 0 || handle < 0 || !is_of_slot(root, pid, directory))
         return;
-    fprintf(stderr,
-            "hugevmctl: ending a VM that was left by a killed run (QEMU is process %" G_GINT64_FORMAT
-            ")\n",
-            pid);
+    fprintf(
+        stderr,
+        "hugevmctl: ending a VM that was left by a killed run (QEMU is process %" G_GINT64_FORMAT
+        ")\n",
+        pid);
     syscall(SYS_pidfd_send_signal, handle, SIGTERM, NULL, 0);
     if (hv_process_wait_end(root, &process, TERM_WAIT_MS))
         return;

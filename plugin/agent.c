@@ -19,6 +19,7 @@
 #include <libvirt/virterror.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_SYSTEM = 3 };
@@ -110,10 +111,10 @@ static int load_plugin(Agent *agent)
                                      .name = "hugevmctl run",
                                      .opaque = agent,
                                      .progress = on_progress};
-    const struct hugevm_options options = {
-        .size = sizeof options,
-        .root = agent->run->root,
-        .conf_files = (const char *const *)agent->run->conf_files};
+    const struct hugevm_options options = {.size = sizeof options,
+                                           .root = agent->run->root,
+                                           .conf_files =
+                                               (const char *const *)agent->run->conf_files};
     struct hugevm_error error = {.size = sizeof error};
     char message[512];
     agent->plugin = hugevm_load(agent->run->module_path, &host, message, sizeof message);
@@ -126,11 +127,26 @@ static int load_plugin(Agent *agent)
     return EXIT_DONE;
 }
 
+/*
+ * libvirt tests /dev/kvm with the rights of QEMU's user, but probes QEMU as root:
+ * where the two disagree it throws its probes away and begins anew, several times
+ * for one start.
+ */
+static void warn_of_closed_kvm(void)
+{
+    struct stat st;
+    if (stat("/dev/kvm", &st) == 0 && (st.st_mode & (S_IRGRP | S_IROTH)) == 0)
+        fprintf(stderr, "hugevmctl: warning: /dev/kvm is closed to QEMU's user, so libvirt takes "
+                        "a minute to start a VM\n"
+                        "  what to do: chgrp kvm /dev/kvm && chmod 660 /dev/kvm\n");
+}
+
 static int connect_libvirt(Agent *agent)
 {
     g_autofree char *uri = g_strdup(agent->run->uri);
     GError *error = NULL;
     if (uri == NULL) {
+        warn_of_closed_kvm();
         agent->slot = agent_slot_take(&error);
         if (agent->slot == NULL)
             return complain_error(error);
@@ -159,8 +175,7 @@ typedef int32_t (*BeginSlot)(struct hugevm_handle *handle, const struct hugevm_v
 static int call_begin(Agent *agent, BeginSlot slot, const char *uuid)
 {
     guint64 count;
-    g_autofree struct hugevm_property *properties =
-        list_properties(agent->run->properties, &count);
+    g_autofree struct hugevm_property *properties = list_properties(agent->run->properties, &count);
     struct hugevm_vm vm = {.size = sizeof vm,
                            .flags = HUGEVM_VM_WILL_CALL_LAUNCHING,
                            .uuid = uuid,
@@ -183,9 +198,8 @@ static int begin_vm(Agent *agent)
     int status = call_begin(agent, agent->plugin->plan, NULL);
     if (status != EXIT_DONE)
         return status; /* bad input shows before libvirt is bothered */
-    g_autofree char *uuid = agent->plugin->result_uuid(agent->result) == NULL
-                                ? g_uuid_string_random()
-                                : NULL;
+    g_autofree char *uuid =
+        agent->plugin->result_uuid(agent->result) == NULL ? g_uuid_string_random() : NULL;
     status = connect_libvirt(agent);
     if (status != EXIT_DONE)
         return status;
@@ -194,8 +208,8 @@ static int begin_vm(Agent *agent)
         return EXIT_REFUSED;
     }
     status = call_begin(agent, agent->plugin->before_vm_start, uuid);
-    for (uint64_t i = 0; status == EXIT_DONE && i < agent->plugin->result_warning_count(agent->result);
-         i++)
+    for (uint64_t i = 0;
+         status == EXIT_DONE && i < agent->plugin->result_warning_count(agent->result); i++)
         fprintf(stderr, "hugevmctl: warning: %s\n",
                 agent->plugin->result_warning(agent->result, i));
     return status;
@@ -233,9 +247,9 @@ static int start_domain(Agent *agent)
 
 static int wait_for_end(Agent *agent)
 {
-    static const char *const ends[] = {
-        [AGENT_TIME_IS_UP] = "time is up", [AGENT_VM_ENDED] = "the VM has ended",
-        [AGENT_SIGNAL] = "interrupted"};
+    static const char *const ends[] = {[AGENT_TIME_IS_UP] = "time is up",
+                                       [AGENT_VM_ENDED] = "the VM has ended",
+                                       [AGENT_SIGNAL] = "interrupted"};
     printf("running: %s\n", virDomainGetName(agent->domain));
     fflush(stdout);
     AgentEvent event = agent_events_wait(agent->events, agent->run->for_seconds);

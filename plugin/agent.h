@@ -15,9 +15,9 @@ typedef struct {
     char **conf_files;       /* NULL: the standard ones */
     const char *xml;
     gsize xml_bytes;
-    const char *uri;         /* NULL: libvirt's embedded driver */
-    GHashTable *properties;  /* char * -> char * */
-    gint64 for_seconds;      /* 0: until the VM ends */
+    const char *uri;        /* NULL: libvirt's embedded driver */
+    GHashTable *properties; /* char * -> char * */
+    gint64 for_seconds;     /* 0: until the VM ends */
 } AgentRun;
 
 /* Runs one VM from start to end; the exit status of hugevmctl. Prints to stdout and stderr. */

@@ -33,8 +33,8 @@ int cmd_claims(const CmdGlobals *globals, int argc, char **argv)
     if (!cmd_parse("claims", NULL, 0, &argc, &argv, &status))
         return status;
     GError *error = NULL;
-    g_autoptr(HvAgent) agent = hv_agent_new(
-        globals->root, (const char *const *)globals->conf_files, "hugevmctl claims", 0);
+    g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,
+                                            "hugevmctl claims", 0);
     g_autoptr(HvLedger) ledger = cmd_open_ledger(agent, &error);
     if (ledger == NULL)
         return cmd_fail(error);
@@ -55,8 +55,8 @@ int cmd_release(const CmdGlobals *globals, int argc, char **argv)
         return cmd_fail_usage("release ", "%s is no UUID", quoted);
     GError *error = NULL;
     gboolean is_known = FALSE;
-    g_autoptr(HvAgent) agent = hv_agent_new(
-        globals->root, (const char *const *)globals->conf_files, "hugevmctl release", 0);
+    g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,
+                                            "hugevmctl release", 0);
     HvVmRef vm = {.uuid = uuid};
     if (!hv_lifecycle_gone(agent, &vm, &is_known, &error))
         return cmd_fail(error);
@@ -72,8 +72,8 @@ int cmd_drain(const CmdGlobals *globals, int argc, char **argv)
         return status;
     GError *error = NULL;
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(HvAgent) agent = hv_agent_new(
-        globals->root, (const char *const *)globals->conf_files, "hugevmctl drain", 0);
+    g_autoptr(HvAgent) agent =
+        hv_agent_new(globals->root, (const char *const *)globals->conf_files, "hugevmctl drain", 0);
     gboolean is_good = hv_lifecycle_recover(agent, warnings, &error);
     cmd_print_warnings(warnings);
     return is_good ? EXIT_DONE : cmd_fail(error);

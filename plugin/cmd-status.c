@@ -11,8 +11,8 @@ int cmd_status(const CmdGlobals *globals, int argc, char **argv)
     if (!cmd_parse("status", NULL, 0, &argc, &argv, &status))
         return status;
     GError *error = NULL;
-    g_autoptr(HvAgent) agent = hv_agent_new(
-        globals->root, (const char *const *)globals->conf_files, "hugevmctl status", 0);
+    g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,
+                                            "hugevmctl status", 0);
     g_autoptr(HvSettings) settings =
         hv_settings_load(agent->root, (const char *const *)globals->conf_files, &error);
     if (settings == NULL)

@@ -27,8 +27,8 @@ static const Cmd commands[] = {
 static CmdGlobals globals;
 
 static const GOptionEntry global_entries[] = {
-    {"root", 0, 0, G_OPTION_ARG_FILENAME, &globals.root,
-     "Prefix of every kernel and system path", "DIR"},
+    {"root", 0, 0, G_OPTION_ARG_FILENAME, &globals.root, "Prefix of every kernel and system path",
+     "DIR"},
     {"conf", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &globals.conf_files,
      "Configuration file instead of the standard ones; may be repeated", "FILE"},
     {"json", 0, 0, G_OPTION_ARG_NONE, &globals.json, "Print JSON", NULL},
@@ -135,8 +135,7 @@ char *cmd_read_file(const char *path, gsize max_bytes, gsize *out_bytes, GError 
     while (fd >= 0 && text->len <= max_bytes && (n = read(fd, buffer, sizeof buffer)) > 0)
         g_string_append_len(text, buffer, n);
     if (n < 0) {
-        hv_set_error(error, HV_ERROR_SYSTEM, NULL, "cannot read %s: %s", quoted,
-                     g_strerror(errno));
+        hv_set_error(error, HV_ERROR_SYSTEM, NULL, "cannot read %s: %s", quoted, g_strerror(errno));
         return NULL;
     }
     if (text->len > max_bytes) {

@@ -63,8 +63,7 @@ static void copy_text(char *to, gsize to_bytes, const char *from)
 }
 
 /* Fills as much of the host's struct as the host has. */
-static int32_t fail(struct hugevm_error *error, int32_t code, const char *message,
-                    const char *hint)
+static int32_t fail(struct hugevm_error *error, int32_t code, const char *message, const char *hint)
 {
     struct hugevm_error full = {.size = sizeof full, .code = code};
     if (error == NULL || error->size < sizeof error->size)
@@ -225,8 +224,7 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
 }
 
 static int32_t module_before_vm_start(struct hugevm_handle *handle, const struct hugevm_vm *vm,
-                                      struct hugevm_result **out_result,
-                                      struct hugevm_error *error)
+                                      struct hugevm_result **out_result, struct hugevm_error *error)
 {
     int32_t code = begin_vm(handle, vm, hv_lifecycle_claim, out_result, error);
     if (code == HUGEVM_OK && (*out_result)->outcome->generation != 0)
@@ -257,8 +255,8 @@ static gboolean take_ref(const struct hugevm_vm_ref *vm, HvVmRef *out_ref, char 
 typedef gboolean (*Event)(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
                           GError **error);
 
-static int32_t pass_event(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
-                          Event event, gboolean must_know, struct hugevm_error *error)
+static int32_t pass_event(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm, Event event,
+                          gboolean must_know, struct hugevm_error *error)
 {
     HvVmRef ref;
     g_autofree char *uuid = NULL;
@@ -286,8 +284,8 @@ static int32_t module_after_vm_start(struct hugevm_handle *handle, const struct 
     return pass_event(handle, vm, hv_lifecycle_started, TRUE, error);
 }
 
-static int32_t module_after_vm_destroy(struct hugevm_handle *handle,
-                                       const struct hugevm_vm_ref *vm, struct hugevm_error *error)
+static int32_t module_after_vm_destroy(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                       struct hugevm_error *error)
 {
     return pass_event(handle, vm, hv_lifecycle_gone, FALSE, error);
 }
@@ -301,9 +299,8 @@ static int32_t module_event_not_supported(struct hugevm_handle *handle,
 }
 
 static int32_t module_hotplug_not_supported(struct hugevm_handle *handle,
-                                            const struct hugevm_vm_ref *vm,
-                                            const char *device_xml, uint64_t device_xml_bytes,
-                                            struct hugevm_error *error)
+                                            const struct hugevm_vm_ref *vm, const char *device_xml,
+                                            uint64_t device_xml_bytes, struct hugevm_error *error)
 {
     (void)handle, (void)vm, (void)device_xml, (void)device_xml_bytes;
     return not_supported(error);
@@ -415,16 +412,15 @@ static const struct hugevm_plugin plugin = {
     .result_free = result_free,
 };
 
-__attribute__((visibility("default"))) int32_t
-hugevm_plugin_negotiate(const struct hugevm_host *host, const struct hugevm_plugin **out_plugin,
-                        struct hugevm_error *error)
+__attribute__((visibility("default"))) int32_t hugevm_plugin_negotiate(
+    const struct hugevm_host *host, const struct hugevm_plugin **out_plugin,
+    struct hugevm_error *error)
 {
     struct hugevm_host own_host;
     if (out_plugin == NULL)
         return fail_invalid(error, "negotiate: out_plugin is NULL");
     if (host != NULL && !take_struct(&own_host, sizeof own_host, host))
-        return fail_invalid(error,
-                            "hugevm_host has no size, or fields of a newer version set");
+        return fail_invalid(error, "hugevm_host has no size, or fields of a newer version set");
     if (host != NULL && !check_version(&own_host, error))
         return HUGEVM_ERROR_ABI_MISMATCH;
     *out_plugin = &plugin;

@@ -131,10 +131,10 @@ struct hugevm_property {
 /* A VM that is about to start. */
 struct hugevm_vm {
     uint32_t size;
-    uint32_t flags; /* HUGEVM_VM_* */
+    uint32_t flags;   /* HUGEVM_VM_* */
     const char *uuid; /* NULL: the XML's; added to an XML that has none */
     const char *domain_xml;
-    uint64_t domain_xml_bytes; /* without a terminating NUL */
+    uint64_t domain_xml_bytes;                /* without a terminating NUL */
     const struct hugevm_property *properties; /* custom properties, only ours are looked at */
     uint64_t property_count;
     uint32_t timeout_ms; /* for getting pages; 0: as configured (allocation_timeout) */
@@ -165,7 +165,7 @@ struct hugevm_plugin {
     uint32_t size;
     uint32_t abi_major;
     uint32_t abi_minor;
-    uint32_t features; /* reserved: 0 */
+    uint32_t features;   /* reserved: 0 */
     const char *version; /* of the plugin, "0.1.0"; static */
 
     /*
@@ -226,8 +226,8 @@ struct hugevm_plugin {
     int32_t (*after_vm_migrate_destination)(struct hugevm_handle *handle,
                                             const struct hugevm_vm_ref *vm,
                                             struct hugevm_error *error);
-    int32_t (*after_vm_migrate_source)(struct hugevm_handle *handle,
-                                       const struct hugevm_vm_ref *vm, struct hugevm_error *error);
+    int32_t (*after_vm_migrate_source)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                       struct hugevm_error *error);
     int32_t (*before_vm_dehibernate)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                      struct hugevm_error *error);
     int32_t (*after_vm_hibernate)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
@@ -264,7 +264,8 @@ struct hugevm_plugin {
                          const char *const *running_uuids, uint64_t running_count,
                          struct hugevm_error *error);
 
-    /* JSON for the host's capabilities and statistics. Not supported yet: NOT_SUPPORTED. Since 1.0. */
+    /* JSON for the host's capabilities and statistics. Not supported yet: NOT_SUPPORTED. Since 1.0.
+     */
     int32_t (*get_caps)(struct hugevm_handle *handle, struct hugevm_result **out_result,
                         struct hugevm_error *error);
     int32_t (*get_stats)(struct hugevm_handle *handle, struct hugevm_result **out_result,
@@ -284,7 +285,7 @@ struct hugevm_plugin {
     int32_t (*result_xml_changed)(const struct hugevm_result *result);
     const char *(*result_uuid)(const struct hugevm_result *result);
     uint64_t (*result_generation)(const struct hugevm_result *result); /* 0: no claim was made */
-    const char *(*result_json)(const struct hugevm_result *result); /* the plan */
+    const char *(*result_json)(const struct hugevm_result *result);    /* the plan */
     uint64_t (*result_warning_count)(const struct hugevm_result *result);
     const char *(*result_warning)(const struct hugevm_result *result, uint64_t index);
     void (*result_free)(struct hugevm_result *result); /* NULL is fine */

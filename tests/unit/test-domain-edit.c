@@ -8,6 +8,7 @@
  * an oracle of its own, libxml2's canonical form of both texts without our
  * elements is compared as well.
  */
+#include "domain-compare.h"
 #include "domain-edit.h"
 
 #include "error.h"
@@ -235,11 +236,22 @@ static void a_bad_or_other_uuid_is_the_callers_error(void)
                         &add_uuid, HV_ERROR_INVALID);
 }
 
-/* Facts of one text with the bytes of another: the splice lands where it says nothing. */
+/* Facts of one text with the bytes of another: the splices land where they do not belong. */
+static void assert_other_text_refused(const char *xml, const char *other, const HvDomainEdit *edit)
+{
+    g_autoptr(HvDomain) domain = hv_domain_parse(xml, strlen(xml), NULL);
+    g_autoptr(GError) error = NULL;
+    gsize bytes;
+    g_autofree char *result = hv_domain_edit(domain, other, strlen(other), edit, &bytes, &error);
+    g_assert_null(result);
+    g_assert_nonnull(error);
+    g_assert_true(error->domain == HV_ERROR);
+}
+
 static void facts_of_another_text_are_refused(void)
 {
     const char *xml = "<domain>     <memory>1</memory><!--   --></domain>";
-    const char *others[] = {
+    const char *const others[] = {
         "",
         "<domain/>",
         "<domain><!--   <memory>1</memory>        --></domain>",
@@ -247,16 +259,78 @@ static void facts_of_another_text_are_refused(void)
         "<domain><![CDATA[                        ]]><memory>1</memory></domain>",
         "<domain><name>a very very long name      </name><memory>1</memory></domain>",
     };
-    g_autoptr(HvDomain) domain = hv_domain_parse(xml, strlen(xml), NULL);
-    for (guint i = 0; i < G_N_ELEMENTS(others); i++) {
-        g_autoptr(GError) error = NULL;
-        gsize bytes;
-        g_autofree char *result =
-            hv_domain_edit(domain, others[i], strlen(others[i]), &all, &bytes, &error);
-        g_assert_null(result);
-        g_assert_nonnull(error);
-        g_assert_cmpint((int)error->domain, ==, (int)HV_ERROR);
-    }
+    for (guint i = 0; i < G_N_ELEMENTS(others); i++)
+        assert_other_text_refused(xml, others[i], &all);
+}
+
+static void an_edit_that_loses_something_is_given_up(void)
+{
+    assert_other_text_refused("<domain><uuid/><memory>1</memory></domain>",
+                              "<domain><acpi/><memory>1</memory></domain>", &add_uuid);
+}
+
+static void an_edit_that_does_half_is_given_up(void)
+{
+    assert_other_text_refused(
+        "<domain><cpu><numa><cell memory='1'/></numa></cpu></domain>",
+        "<domain><cpu><numa><cell memory='1'/><cell memory='1'/></numa></cpu></domain>", &share);
+}
+
+static gboolean is_equal_but_for(const HvDomainEdit *edit, const char *a, const char *b)
+{
+    g_autofree char *a_xml = g_strconcat("<domain>", a, "</domain>", NULL);
+    g_autofree char *b_xml = g_strconcat("<domain>", b, "</domain>", NULL);
+    g_autoptr(HvDom) a_dom = hv_dom_parse(a_xml, strlen(a_xml), NULL);
+    g_autoptr(HvDom) b_dom = hv_dom_parse(b_xml, strlen(b_xml), NULL);
+    return hv_domain_equal_but_for(edit, a_dom, b_dom);
+}
+
+static void a_difference_elsewhere_is_noticed(void)
+{
+    static const struct {
+        const char *original;
+        const char *edited;
+    } cases[] = {
+        {"<a/>", ""},
+        {"", "<a/>"},
+        {"<a/><b/>", "<b/><a/>"},
+        {"<a b='1'/>", "<a b='2'/>"},
+        {"<a b='1'/>", "<a/>"},
+        {"<a/>", "<a memAccess='shared'/>"},
+        {"<a>1</a>", "<a>2</a>"},
+        {"<a>1</a>", "<a> 1</a>"},
+        {"<a>1</a>", "<a><![CDATA[1]]></a>"},
+        {"text", ""},
+        {"<!--1-->", "<!--2-->"},
+        {"<?p 1?>", "<?p 2?>"},
+        {"<?p 1?>", "<?q 1?>"},
+        {"<x:a xmlns:x='u'/>", "<x:a xmlns:x='v'/>"},
+        {"<x:a xmlns:x='u'/>", "<y:a xmlns:y='u'/>"},
+        {"<a xmlns:x='u'/>", "<a/>"},
+        {"<a xmlns:x='u' x:b='1'/>", "<a xmlns:x='u' b='1'/>"},
+        {"<metadata/>", "<metadata><uuid/></metadata>"},
+        {"<memoryBacking/>", "<memoryBacking><locked/></memoryBacking>"},
+        {"<memoryBacking/>", "<memoryBacking a='1'/>"},
+        {"<memoryBacking/>", "<memoryBacking><hugepages a='1'/></memoryBacking>"},
+        {"<memoryBacking/>", "<memoryBacking><hugepages><!-- --></hugepages></memoryBacking>"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++)
+        if (is_equal_but_for(&all, cases[i].original, cases[i].edited))
+            g_error("\"%s\" equals \"%s\"", cases[i].original, cases[i].edited);
+}
+
+static void what_an_edit_may_add_is_no_difference(void)
+{
+#define BACKING                                                                                    \
+    "<memoryBacking><hugepages>" PAGE "</hugepages><access mode='shared'/></memoryBacking>"
+    static const HvDomainEdit none = {0};
+    g_assert_true(is_equal_but_for(&all, "<a/>text", "<uuid/>\n" BACKING "<a/> text"));
+    g_assert_true(is_equal_but_for(&all, "<memoryBacking>\n</memoryBacking>", BACKING));
+    g_assert_false(is_equal_but_for(&none, "", BACKING));
+    g_assert_false(is_equal_but_for(&none, "", "<uuid/>"));
+    g_assert_false(is_equal_but_for(&add_uuid, "", BACKING));
+    g_assert_false(is_equal_but_for(&add_pages, "", BACKING));
+    g_assert_false(is_equal_but_for(&share, "", BACKING));
 }
 
 static void a_text_that_would_grow_too_large_is_refused(void)
@@ -678,6 +752,10 @@ int main(int argc, char **argv)
     ADD(relative_namespace_names_are_no_obstacle);
     ADD(a_bad_or_other_uuid_is_the_callers_error);
     ADD(facts_of_another_text_are_refused);
+    ADD(an_edit_that_loses_something_is_given_up);
+    ADD(an_edit_that_does_half_is_given_up);
+    ADD(a_difference_elsewhere_is_noticed);
+    ADD(what_an_edit_may_add_is_no_difference);
     ADD(a_text_that_would_grow_too_large_is_refused);
     ADD(random_documents_keep_what_is_not_ours);
 #undef ADD

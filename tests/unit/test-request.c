@@ -277,17 +277,16 @@ static void bare_hugepages_mean_the_kernels_default(void)
 static void devices_count_with_their_cells_rules(void)
 {
     g_autoptr(Case) c = case_new();
-    request(
-        c, HUGE("<page size='1' unit='G' nodeset='1'/><page size='2048'/>")
-               CELLS("<cell memory='1' unit='G'/><cell memory='1' unit='G'/>") "<numatune><memnode "
-                                                                               "cellid='1' "
-                                                                               "nodeset='3'/></"
-                                                                               "numatune>" DIMM(
-                                                                                   "dimm", "",
-                                                                                   "<size "
-                                                                                   "unit='G'>2</"
-                                                                                   "size><node>1</"
-                                                                                   "node>"));
+    request(c, HUGE("<page size='1' unit='G' nodeset='1'/><page size='2048'/>") CELLS(
+                   "<cell memory='1' unit='G'/><cell memory='1' unit='G'/>") "<numatune><memnode "
+                                                                             "cellid='1' "
+                                                                             "nodeset='3'/></"
+                                                                             "numatune>" DIMM(
+                                                                                 "dimm", "",
+                                                                                 "<size "
+                                                                                 "unit='G'>2</"
+                                                                                 "size><node>1</"
+                                                                                 "node>"));
     g_assert_cmpuint(c->request->needs->len, ==, 3);
     assert_need(c, 2, GIB, 2);
     assert_need_nodes(c, 2, "3");
@@ -325,6 +324,16 @@ static void virtio_mem_counts_what_is_requested(void)
                         "<size unit='G'>8</size><node>0</node><requested>0</requested>"));
     g_assert_cmpuint(c->request->needs->len, ==, 1);
     assert_fine(c);
+}
+
+static void virtio_mem_is_not_aligned_like_a_dimm(void)
+{
+    g_autoptr(Case) c = case_bare("ppc64le");
+    add_size(c, 16384, TRUE);
+    request(c, HUGE("<page size='16' unit='M'/>") CELLS("<cell memory='1' unit='G'/>")
+                   DIMM("virtio-mem", "",
+                        "<size unit='G'>8</size><node>0</node><requested unit='M'>16</requested>"));
+    assert_need(c, 1, 16384, 1);
 }
 
 static void nvdimms_never_count(void)
@@ -600,6 +609,7 @@ int main(int argc, char **argv)
     ADD(devices_count_with_their_cells_rules);
     ADD(a_device_may_have_huge_pages_alone);
     ADD(virtio_mem_counts_what_is_requested);
+    ADD(virtio_mem_is_not_aligned_like_a_dimm);
     ADD(nvdimms_never_count);
     ADD(what_qemu_cannot_map_is_refused);
     ADD(sizes_the_host_lacks_are_refused);

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One pool write, from lock to record:
+ *
+ *   lock the page size -> settle its pools (what a killed writer left, what others
+ *   changed) -> decide -> record the intent -> write -> read back -> record the result
+ *
+ * Killed at any point: the intent tells the next holder of the lock what was
+ * meant, the pool tells what came of it. The ledger's lock is not held during the
+ * write, which may compact memory for long; the lock of the size is, and only it.
+ *
+ * The kernel's write succeeds even when it got nothing, so what counts is what is
+ * read back. Beside surplus pages its arithmetic differs between kernels, and a
+ * shrink makes more surplus instead of freeing pages: so surplus is first pinned,
+ * that is made persistent by one write of the total to the global file.
+ */
+#include "pool-write.h"
+
+#include "error.h"
+#include "page-size.h"
+
+#define RECORD_LOCK_US (10 * G_USEC_PER_SEC)
+
+typedef struct {
+    gboolean is_pin;      /* this write only pins surplus; the change itself comes next */
+    guint64 before_total; /* of the pool */
+    guint64 write_total;  /* what to write; equal to before_total: nothing to do */
+    guint64 after_total;
+} Write;
+
+static char *global_file(guint64 size_kib)
+{
+    return g_strdup_printf(
+        "/sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/nr_hugepages", size_kib);
+}
+
+/* A kernel without NUMA has the global file only. */
+static char *pool_file(const HvRoot *root, int node, guint64 size_kib)
+{
+    g_autofree char *path = g_strdup_printf(
+        "/sys/devices/system/node/node%d/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/nr_hugepages",
+        node, size_kib);
+    return hv_root_exists(root, path) ? g_steal_pointer(&path) : global_file(size_kib);
+}
+
+/* The pools as they are now, those of one size settled; inside an open transaction. */
+static HvSnapshot *read_settled(const HvPoolWriter *writer, HvTransaction *transaction,
+                                guint64 size_kib, GError **error)
+{
+    HvSnapshot *snapshot = hv_snapshot_read(writer->root, error);
+    for (guint i = 0; snapshot != NULL && i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        if (pool->size_kib == size_kib && hv_ledger_settle_pool(transaction->ledger, pool))
+            transaction->is_changed = TRUE;
+    }
+    return snapshot;
+}
+
+static const HvPool *find_pool(const HvSnapshot *snapshot, const HvResize *resize, GError **error)
+{
+    const HvPool *pool = hv_snapshot_pool(snapshot, resize->node, resize->size_kib);
+    if (pool == NULL)
+        hv_set_error(error, HV_ERROR_SYSTEM, NULL,
+                     "node %d has no pool of %" G_GUINT64_FORMAT " KiB pages any more",
+                     resize->node, resize->size_kib);
+    return pool;
+}
+
+/* Records the intent to make all surplus of a size persistent; the total of all pools, or 0 where
+ * there is no surplus. */
+static guint64 announce_pin(HvLedger *ledger, const HvSnapshot *snapshot, guint64 size_kib)
+{
+    guint64 total = 0, surplus = 0;
+    for (guint i = 0; i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        if (pool->size_kib != size_kib)
+            continue;
+        total += pool->total_pages;
+        surplus += pool->surplus_pages;
+        HvIntent intent = {pool->node, size_kib, hv_pool_persistent(pool), pool->total_pages};
+        if (pool->surplus_pages > 0)
+            hv_ledger_begin_write(ledger, &intent);
+    }
+    return surplus > 0 ? total : 0;
+}
+
+/* Settles, decides, and records what will be written, in one transaction. */
+static gboolean announce(const HvPoolWriter *writer, const HvResize *resize, Write *out,
+                         GError **error)
+{
+    g_autoptr(HvTransaction) transaction =
+        hv_transaction_begin(writer->store, writer->deadline_us, error);
+    if (transaction == NULL)
+        return FALSE;
+    g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, resize->size_kib, error);
+    const HvPool *pool = snapshot != NULL ? find_pool(snapshot, resize, error) : NULL;
+    if (pool == NULL)
+        return FALSE;
+    HvWorld world = {snapshot, writer->settings, transaction->ledger, writer->self_uuid};
+    Write write = {.before_total = pool->total_pages};
+    write.write_total = resize->decide(&world, pool, resize->pages);
+    if (write.write_total != write.before_total) {
+        guint64 pin_total = announce_pin(transaction->ledger, snapshot, resize->size_kib);
+        write.is_pin = pin_total > 0;
+        HvIntent intent = {resize->node, resize->size_kib, pool->total_pages, write.write_total};
+        if (write.is_pin)
+            write.write_total = pin_total;
+        else
+            hv_ledger_begin_write(transaction->ledger, &intent);
+        transaction->is_changed = TRUE;
+    }
+    if (!hv_transaction_commit(transaction, error))
+        return FALSE;
+    *out = write;
+    return TRUE;
+}
+
+/* Reads back and records what the write did. Has its own time: a write without record is worse
+ * than a late one. */
+static gboolean record(const HvPoolWriter *writer, const HvResize *resize, Write *write,
+                       GError **error)
+{
+    g_autoptr(HvTransaction) transaction =
+        hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
+    if (transaction == NULL)
+        return FALSE;
+    g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, resize->size_kib, error);
+    const HvPool *pool = snapshot != NULL ? find_pool(snapshot, resize, error) : NULL;
+    if (pool == NULL)
+        return FALSE;
+    write->after_total = pool->total_pages;
+    return hv_transaction_commit(transaction, error);
+}
+
+/* One announced write: to the pool's file, or for a pin to the global one. */
+static gboolean write_once(const HvPoolWriter *writer, const HvResize *resize, Write *out,
+                           GError **error)
+{
+    Write write;
+    if (!announce(writer, resize, &write, error))
+        return FALSE;
+    write.after_total = write.before_total;
+    *out = write;
+    if (write.write_total == write.before_total && !write.is_pin)
+        return TRUE;
+    g_autofree char *path = write.is_pin ? global_file(resize->size_kib)
+                                         : pool_file(writer->root, resize->node, resize->size_kib);
+    g_autoptr(GError) write_error = NULL;
+    gboolean is_written = hv_root_write_u64(writer->root, path, write.write_total, &write_error);
+    if (!record(writer, resize, &write, error))
+        return FALSE;
+    if (!is_written)
+        g_propagate_error(error, g_steal_pointer(&write_error));
+    *out = write;
+    return is_written;
+}
+
+gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvResized *out,
+                        GError **error)
+{
+    Write write;
+    g_auto(HvFd) lock =
+        hv_store_lock_size(writer->store, resize->size_kib, writer->deadline_us, error);
+    if (lock < 0 || !write_once(writer, resize, &write, error) ||
+        (write.is_pin && !write_once(writer, resize, &write, error)))
+        return FALSE;
+    *out = (HvResized){write.before_total, write.after_total};
+    return TRUE;
+}
+
+/* Pages that may be split now: as planned, but never one that is promised or that others hold. */
+static guint64 splittable(const HvWorld *world, const HvPool *large, const HvPool *small,
+                          guint64 pages)
+{
+    /* beside surplus the counts of a split could not be told from the kernel's own changes */
+    if (large->surplus_pages > 0 || small->surplus_pages > 0)
+        return 0;
+    return MIN(pages, hv_plan_demotable_pages(world, large));
+}
+
+static gboolean announce_split(const HvPoolWriter *writer, const HvSplit *split, guint64 *out_pages,
+                               GError **error)
+{
+    g_autoptr(HvTransaction) transaction =
+        hv_transaction_begin(writer->store, writer->deadline_us, error);
+    if (transaction == NULL)
+        return FALSE;
+    g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, split->size_kib, error);
+    g_autoptr(HvSnapshot) again =
+        snapshot != NULL ? read_settled(writer, transaction, split->to_kib, error) : NULL;
+    if (again == NULL)
+        return FALSE;
+    const HvPool *large = hv_snapshot_pool(again, split->node, split->size_kib);
+    const HvPool *small = hv_snapshot_pool(again, split->node, split->to_kib);
+    HvWorld world = {again, writer->settings, transaction->ledger, writer->self_uuid};
+    *out_pages =
+        large != NULL && small != NULL ? splittable(&world, large, small, split->pages) : 0;
+    if (*out_pages > 0) {
+        guint64 ratio = split->size_kib / split->to_kib;
+        HvIntent down = {split->node, split->size_kib, large->total_pages,
+                         large->total_pages - *out_pages};
+        HvIntent up = {split->node, split->to_kib, small->total_pages,
+                       small->total_pages + *out_pages * ratio};
+        hv_ledger_begin_write(transaction->ledger, &down);
+        hv_ledger_begin_write(transaction->ledger, &up);
+        transaction->is_changed = TRUE;
+    }
+    return hv_transaction_commit(transaction, error);
+}
+
+static gboolean record_split(const HvPoolWriter *writer, const HvSplit *split, GError **error)
+{
+    g_autoptr(HvTransaction) transaction =
+        hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
+    if (transaction == NULL)
+        return FALSE;
+    g_autoptr(HvSnapshot) large = read_settled(writer, transaction, split->size_kib, error);
+    g_autoptr(HvSnapshot) small =
+        large != NULL ? read_settled(writer, transaction, split->to_kib, error) : NULL;
+    return small != NULL && hv_transaction_commit(transaction, error);
+}
+
+gboolean hv_pool_split(const HvPoolWriter *writer, const HvSplit *split, guint64 *out_pages,
+                       GError **error)
+{
+    g_auto(HvFd) large_lock =
+        hv_store_lock_size(writer->store, split->size_kib, writer->deadline_us, error);
+    if (large_lock < 0)
+        return FALSE;
+    g_auto(HvFd) small_lock =
+        hv_store_lock_size(writer->store, split->to_kib, writer->deadline_us, error);
+    if (small_lock < 0 || !announce_split(writer, split, out_pages, error))
+        return FALSE;
+    if (*out_pages == 0)
+        return TRUE;
+    g_autofree char *path = g_strdup_printf(
+        "/sys/devices/system/node/node%d/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/demote",
+        split->node, split->size_kib);
+    g_autoptr(GError) write_error = NULL;
+    gboolean is_written = hv_root_write_u64(writer->root, path, *out_pages, &write_error);
+    if (!record_split(writer, split, error))
+        return FALSE;
+    if (!is_written)
+        *out_pages = 0; /* the caller grows instead */
+    return TRUE;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Pool writes: one change of one pool, recorded so that a kill at any moment loses nothing. */
+#pragma once
+
+#include "planner.h"
+#include "store.h"
+
+typedef struct {
+    const HvRoot *root;
+    HvStore *store;
+    const HvSettings *settings;
+    gint64 deadline_us;    /* for locks; monotonic clock */
+    const char *self_uuid; /* the VM that pages are got for; NULL: none */
+} HvPoolWriter;
+
+/* A pool's new total, decided once everything is locked and settled; the old one: no change. */
+typedef guint64 (*HvDecideTotal)(const HvWorld *world, const HvPool *pool, guint64 pages);
+
+typedef struct {
+    int node;
+    guint64 size_kib;
+    HvDecideTotal decide;
+    guint64 pages; /* handed to decide */
+} HvResize;
+
+typedef struct {
+    guint64 before_total;
+    guint64 after_total;
+} HvResized;
+
+/* Errors: TIMEOUT (lock), LEDGER, PERMISSION, SYSTEM. A grant of fewer pages is no error. */
+gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvResized *out,
+                        GError **error);
+
+/* Free pages of one size split into the next smaller one, on the same node. */
+typedef struct {
+    int node;
+    guint64 size_kib;
+    guint64 to_kib;
+    guint64 pages;
+} HvSplit;
+
+/* *out_pages: larger pages that were split, perhaps fewer than asked. Errors as above. */
+gboolean hv_pool_split(const HvPoolWriter *writer, const HvSplit *split, guint64 *out_pages,
+                       GError **error);
