@@ -151,6 +151,7 @@ char *hv_report_plan_json(const HvOutcome *outcome)
     add_vm(builder, outcome->uuid, outcome->name);
     add_needs(builder, request != NULL ? request->needs : NULL);
     add_flag(builder, "shared", request != NULL && request->shared);
+    add_flag(builder, "hugetlbfs", request != NULL && request->needs_mount);
     add_steps(builder, plan != NULL ? plan->steps : NULL);
     if (plan != NULL && plan->refusal != NULL)
         add_refusal(builder, plan->refusal->code, plan->refusal->message, plan->refusal->hint);
@@ -168,6 +169,7 @@ char *hv_report_plan_error_json(const GError *error)
     add_vm(builder, NULL, NULL);
     add_needs(builder, NULL);
     add_flag(builder, "shared", FALSE);
+    add_flag(builder, "hugetlbfs", FALSE);
     add_steps(builder, NULL);
     add_refusal(builder, code, message, hv_error_hint(error));
     add_warnings(builder, NULL);

@@ -27,6 +27,7 @@ typedef struct {
     char *name;
     GArray *needs;       /* HvNeed; empty: the VM uses no huge pages */
     gboolean shared;     /* guest memory will be shared */
+    gboolean needs_mount; /* libvirt needs a hugetlbfs mount of each size: not for memfd */
     HvDomainEdit edit;   /* add_uuid points at uuid */
     HvRefusal *refusal;  /* NULL: none. needs are filled all the same */
     GPtrArray *warnings; /* char *; those of the properties come first */

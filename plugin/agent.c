@@ -11,6 +11,7 @@
  */
 #include "agent.h"
 
+#include "agent-check.h"
 #include "agent-events.h"
 #include "agent-slot.h"
 #include "error.h"
@@ -19,7 +20,6 @@
 #include <libvirt/virterror.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_SYSTEM = 3 };
@@ -127,26 +127,12 @@ static int load_plugin(Agent *agent)
     return EXIT_DONE;
 }
 
-/*
- * libvirt tests /dev/kvm with the rights of QEMU's user, but probes QEMU as root:
- * where the two disagree it throws its probes away and begins anew, several times
- * for one start.
- */
-static void warn_of_closed_kvm(void)
-{
-    struct stat st;
-    if (stat("/dev/kvm", &st) == 0 && (st.st_mode & (S_IRGRP | S_IROTH)) == 0)
-        fprintf(stderr, "hugevmctl: warning: /dev/kvm is closed to QEMU's user, so libvirt takes "
-                        "a minute to start a VM\n"
-                        "  what to do: chgrp kvm /dev/kvm && chmod 660 /dev/kvm\n");
-}
-
 static int connect_libvirt(Agent *agent)
 {
     g_autofree char *uri = g_strdup(agent->run->uri);
     GError *error = NULL;
     if (uri == NULL) {
-        warn_of_closed_kvm();
+        agent_check_kvm();
         agent->slot = agent_slot_take(&error);
         if (agent->slot == NULL)
             return complain_error(error);
@@ -200,6 +186,11 @@ static int begin_vm(Agent *agent)
         return status; /* bad input shows before libvirt is bothered */
     g_autofree char *uuid =
         agent->plugin->result_uuid(agent->result) == NULL ? g_uuid_string_random() : NULL;
+    GError *error = NULL;
+    if (!agent_check_mounts(agent->plugin->result_json(agent->result), &error)) {
+        complain_error(error);
+        return EXIT_REFUSED;
+    }
     status = connect_libvirt(agent);
     if (status != EXIT_DONE)
         return status;

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "agent-check.h"
+
+#include "error.h"
+#include "mounts.h"
+#include "page-size.h"
+
+#include <json-glib/json-glib.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+/*
+ * libvirt tests /dev/kvm with the rights of QEMU's user, but probes QEMU as root:
+ * where the two disagree it throws its probes away and begins anew, several times
+ * for one start.
+ */
+void agent_check_kvm(void)
+{
+    struct stat st;
+    if (stat("/dev/kvm", &st) == 0 && (st.st_mode & (S_IRGRP | S_IROTH)) == 0)
+        fprintf(stderr, "hugevmctl: warning: /dev/kvm is closed to QEMU's user, so libvirt takes "
+                        "a minute to start a VM\n"
+                        "  what to do: chgrp kvm /dev/kvm && chmod 660 /dev/kvm\n");
+}
+
+static gboolean check_size(const HvRoot *root, guint64 size_kib, GError **error)
+{
+    if (hv_mounts_have(root, size_kib))
+        return TRUE;
+    g_autofree char *size = hv_format_kib(size_kib);
+    g_autofree char *command = hv_mounts_command(size_kib);
+    hv_set_error(error, HV_ERROR_CONFLICT, command,
+                 "no hugetlbfs for pages of %s is mounted, and libvirt needs one", size);
+    return FALSE;
+}
+
+gboolean agent_check_mounts(const char *plan_json, GError **error)
+{
+    g_autoptr(HvRoot) root = hv_root_new(NULL);
+    g_autoptr(JsonParser) parser = json_parser_new();
+    if (!json_parser_load_from_data(parser, plan_json, -1, error))
+        return FALSE;
+    JsonObject *plan = json_node_get_object(json_parser_get_root(parser));
+    JsonArray *need = json_object_get_array_member(plan, "need");
+    /* what is refused anyway is refused for its own reason */
+    gboolean needs_mount = json_object_get_boolean_member(plan, "hugetlbfs") &&
+                           json_object_get_null_member(plan, "refusal");
+    for (guint i = 0; needs_mount && i < json_array_get_length(need); i++) {
+        JsonObject *row = json_array_get_object_element(need, i);
+        if (!check_size(root, (guint64)json_object_get_int_member(row, "size_kib"), error))
+            return FALSE;
+    }
+    return TRUE;
+}
