@@ -29,6 +29,9 @@
 /* Bounds what a hostile text of the permitted length makes us allocate. */
 #define MAX_ELEMENTS (128u * 1024)
 
+/* libxml2 compares each attribute of a tag with all others. */
+#define MAX_ATTRIBUTES 512u
+
 typedef struct {
     const char *xml;
     gsize xml_bytes;
@@ -175,6 +178,34 @@ static void on_end_element(void *data, const xmlChar *name, const xmlChar *prefi
     parse->builder->endElementNs(ctxt, name, prefix, uri);
 }
 
+/* Counts the quoted values in each tag. A '<' cannot stand in a value, so it begins anew. */
+static gboolean check_tags(const char *xml, gsize xml_bytes, GError **error)
+{
+    gboolean is_in_tag = FALSE;
+    char quote = '\0';
+    guint n_values = 0;
+    for (gsize i = 0; i < xml_bytes; i++) {
+        char c = xml[i];
+        if (c == '<') {
+            is_in_tag = i + 1 < xml_bytes && strchr("!?/", xml[i + 1]) == NULL;
+            quote = '\0';
+            n_values = 0;
+        } else if (quote != '\0') {
+            quote = c == quote ? '\0' : quote;
+        } else if (c == '>') {
+            is_in_tag = FALSE;
+        } else if (is_in_tag && (c == '"' || c == '\'')) {
+            quote = c;
+            n_values++;
+        }
+        if (n_values > MAX_ATTRIBUTES) {
+            hv_set_error(error, HV_ERROR_XML, NULL, "the domain XML has too many attributes");
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 /* TRUE if what follows the word "encoding" of an XML declaration is ="UTF-8". */
 static gboolean names_utf8(const char *text, const char *end)
 {
@@ -296,7 +327,8 @@ static xmlDoc *read_document(Parse *parse, GError **error)
 
 HvDom *hv_dom_parse(const char *xml, gsize xml_bytes, GError **error)
 {
-    if (!check_bytes(xml, xml_bytes, error) || !check_declaration(xml, xml_bytes, error))
+    if (!check_bytes(xml, xml_bytes, error) || !check_declaration(xml, xml_bytes, error) ||
+        !check_tags(xml, xml_bytes, error))
         return NULL;
     g_autoptr(GArray) spans = g_array_new(FALSE, FALSE, sizeof(HvSpan));
     Parse parse = {.xml = xml, .xml_bytes = xml_bytes, .spans = spans};

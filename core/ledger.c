@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#define NAME_MAX_CHARS 255
+
 static void claim_free(gpointer data)
 {
     HvClaim *claim = data;
@@ -49,12 +51,19 @@ HvClaim *hv_ledger_claim(const HvLedger *ledger, const char *uuid)
     return NULL;
 }
 
+/* A name is there to be recognised; one of megabytes would only slow each transaction down. */
+static char *shorten(const char *name)
+{
+    return name != NULL ? g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), NAME_MAX_CHARS))
+                        : NULL;
+}
+
 HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const char *owner_name,
                              const HvProcess *owner)
 {
     HvClaim *claim = g_new0(HvClaim, 1);
     claim->uuid = g_strdup(request->uuid);
-    claim->name = g_strdup(request->name);
+    claim->name = shorten(request->name);
     claim->generation = ++ledger->last_generation;
     claim->state = HV_CLAIM_CLAIMED;
     claim->owner_name = g_strdup(owner_name);
@@ -173,7 +182,7 @@ guint64 hv_needs_pages(const GArray *needs, guint64 size_kib)
     for (guint i = 0; i < needs->len; i++) {
         const HvNeed *need = &g_array_index(needs, HvNeed, i);
         if (need->size_kib == size_kib)
-            pages += need->pages;
+            pages = hv_plus(pages, need->pages);
     }
     return pages;
 }
@@ -184,7 +193,7 @@ guint64 hv_needs_bound_pages(const GArray *needs, guint64 size_kib, int node)
     for (guint i = 0; i < needs->len; i++) {
         const HvNeed *need = &g_array_index(needs, HvNeed, i);
         if (need->size_kib == size_kib && hv_node_set_single(&need->nodes) == node)
-            pages += need->pages;
+            pages = hv_plus(pages, need->pages);
     }
     return pages;
 }

@@ -25,6 +25,12 @@ static inline guint64 hv_minus(guint64 a, guint64 b)
     return a > b ? a - b : 0;
 }
 
+/* a + b, or the largest number where that does not fit. */
+static inline guint64 hv_plus(guint64 a, guint64 b)
+{
+    return a > G_MAXUINT64 - b ? G_MAXUINT64 : a + b;
+}
+
 /* Rounds up to a multiple of step (step > 0); FALSE on overflow. */
 gboolean hv_round_up(guint64 value, guint64 step, guint64 *out_value);
 

@@ -169,7 +169,7 @@ static guint64 own_rivals(const GArray *needs, guint index)
         gboolean is_rival = is_earlier || hv_node_set_is_any(&other->nodes);
         if (i != index && other->size_kib == self->size_kib && is_rival &&
             hv_node_set_overlaps(&other->nodes, &self->nodes))
-            pages += other->pages;
+            pages = hv_plus(pages, other->pages);
     }
     return pages;
 }
@@ -189,7 +189,7 @@ static void plan_need(Planner *planner, const GArray *needs, guint index)
         left = demote(planner, &need->nodes, need->size_kib, left);
         left = grow(planner, &need->nodes, need->size_kib, left);
     }
-    planner->missing += left;
+    planner->missing = hv_plus(planner->missing, left);
 }
 
 static void plan_size(Planner *planner, const HvRequest *request, guint64 size_kib)
@@ -349,7 +349,7 @@ guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool)
     HvRoom room = hv_room_of_size(world, pool->size_kib);
     guint64 baseline = hv_minus(room.total, room.grown);
     guint64 due = MAX(room.reserved_unused, hv_minus(baseline, room.foreign));
-    guint64 spare = hv_minus(room.free, room.resv + room.exposed + due);
+    guint64 spare = hv_minus(room.free, hv_plus(hv_plus(room.resv, room.exposed), due));
     return MIN(spare, hv_room_returnable(world, pool));
 }
 

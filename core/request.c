@@ -270,8 +270,7 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
     if (domain->uuid == NULL && request->needs->len > 0)
         request->edit.add_uuid = request->uuid;
     /* libvirt takes the default size for a bare <hugepages/> from a mount, even for memfd */
-    gboolean is_bare =
-        hv_domain_has_bare_hugepages(domain) && request->edit.add_hugepages_kib == 0;
+    gboolean is_bare = hv_domain_has_bare_hugepages(domain) && request->edit.add_hugepages_kib == 0;
     request->needs_mount = request->needs->len > 0 && (!domain->is_memfd || is_bare);
     return g_steal_pointer(&request);
 }

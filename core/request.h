@@ -25,12 +25,12 @@ typedef struct {
 typedef struct {
     char *uuid; /* NULL: the XML has none and the caller gave none */
     char *name;
-    GArray *needs;       /* HvNeed; empty: the VM uses no huge pages */
-    gboolean shared;     /* guest memory will be shared */
+    GArray *needs;        /* HvNeed; empty: the VM uses no huge pages */
+    gboolean shared;      /* guest memory will be shared */
     gboolean needs_mount; /* libvirt needs a hugetlbfs mount of each size: not for memfd */
-    HvDomainEdit edit;   /* add_uuid points at uuid */
-    HvRefusal *refusal;  /* NULL: none. needs are filled all the same */
-    GPtrArray *warnings; /* char *; those of the properties come first */
+    HvDomainEdit edit;    /* add_uuid points at uuid */
+    HvRefusal *refusal;   /* NULL: none. needs are filled all the same */
+    GPtrArray *warnings;  /* char *; those of the properties come first */
 } HvRequest;
 
 /* Does this VM have anything to do with huge pages? Cheap: no settings, no snapshot needed. */

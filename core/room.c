@@ -19,7 +19,10 @@ static gboolean is_self(const HvWorld *world, const HvClaim *claim)
     return world->self_uuid != NULL && strcmp(world->self_uuid, claim->uuid) == 0;
 }
 
-/* Pages of claims, by whether they run; node -2: all, -1: floating, else bound to that node. */
+#define FLOATING (-1) /* needs that several nodes may serve */
+#define ALL_NEEDS (-2)
+
+/* Pages of claims that run, or do not yet; node: one node's bound needs, FLOATING or ALL_NEEDS. */
 static guint64 claimed_pages(const HvWorld *world, guint64 size_kib, gboolean running, int node)
 {
     guint64 pages = 0;
@@ -27,8 +30,9 @@ static guint64 claimed_pages(const HvWorld *world, guint64 size_kib, gboolean ru
         const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
         if (is_self(world, claim) || (claim->state == HV_CLAIM_RUNNING) != running)
             continue;
-        pages += node == -2 ? hv_needs_pages(claim->needs, size_kib)
-                            : hv_needs_bound_pages(claim->needs, size_kib, node);
+        pages =
+            hv_plus(pages, node == ALL_NEEDS ? hv_needs_pages(claim->needs, size_kib)
+                                             : hv_needs_bound_pages(claim->needs, size_kib, node));
     }
     return pages;
 }
@@ -67,7 +71,7 @@ static void add_pools(const HvWorld *world, guint64 size_kib, HvRoom *room, guin
         room->free += usable_free(world, pool);
         room->in_use += hv_pool_in_use(pool);
         room->grown += hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
-        room->reserved += reserved_on(world, size_kib, pool->node);
+        room->reserved = hv_plus(room->reserved, reserved_on(world, size_kib, pool->node));
         *out_surplus += pool->surplus_pages;
     }
 }
@@ -81,14 +85,14 @@ HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
         return room;
     add_pools(world, size_kib, &room, &surplus);
     room.resv = size->resv_pages;
-    room.reserved += reserved_on(world, size_kib, -1);
-    room.held = claimed_pages(world, size_kib, TRUE, -2);
-    room.exposed = claimed_pages(world, size_kib, FALSE, -2);
-    room.foreign = hv_minus(room.in_use + room.resv, room.held);
+    room.reserved = hv_plus(room.reserved, reserved_on(world, size_kib, -1));
+    room.held = claimed_pages(world, size_kib, TRUE, ALL_NEEDS);
+    room.exposed = claimed_pages(world, size_kib, FALSE, ALL_NEEDS);
+    room.foreign = hv_minus(hv_plus(room.in_use, room.resv), room.held);
     room.reserved_unused = hv_minus(room.reserved, room.foreign);
     room.overcommit_left = hv_minus(size->overcommit_pages, surplus);
-    guint64 unpromised = hv_minus(room.free, room.resv + room.reserved_unused);
-    room.available = hv_minus(unpromised + room.overcommit_left, room.exposed);
+    guint64 unpromised = hv_minus(room.free, hv_plus(room.resv, room.reserved_unused));
+    room.available = hv_minus(hv_plus(unpromised, room.overcommit_left), room.exposed);
     return room;
 }
 
@@ -96,8 +100,8 @@ HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
  * so that more rather than less is kept for the others. */
 static guint64 foreign_on_node(const HvWorld *world, const HvPool *pool)
 {
-    guint64 held = claimed_pages(world, pool->size_kib, TRUE, pool->node) +
-                   claimed_pages(world, pool->size_kib, TRUE, -1);
+    guint64 held = hv_plus(claimed_pages(world, pool->size_kib, TRUE, pool->node),
+                           claimed_pages(world, pool->size_kib, TRUE, FLOATING));
     return hv_minus(hv_pool_in_use(pool), held);
 }
 
@@ -108,9 +112,9 @@ guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node)
         return 0;
     guint64 reserved_unused =
         hv_minus(reserved_on(world, size_kib, node), foreign_on_node(world, pool));
-    guint64 promised =
-        claimed_pages(world, size_kib, FALSE, node) + claimed_pages(world, size_kib, FALSE, -1);
-    guint64 on_node = hv_minus(usable_free(world, pool), reserved_unused + promised);
+    guint64 promised = hv_plus(claimed_pages(world, size_kib, FALSE, node),
+                               claimed_pages(world, size_kib, FALSE, FLOATING));
+    guint64 on_node = hv_minus(usable_free(world, pool), hv_plus(reserved_unused, promised));
     HvRoom room = hv_room_of_size(world, size_kib);
     return MIN(on_node, room.available);
 }
@@ -148,7 +152,7 @@ guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool)
     guint64 foreign = foreign_on_node(world, pool);
     guint64 reserved_unused = hv_minus(reserved_on(world, size_kib, pool->node), foreign);
     guint64 baseline = hv_minus(hv_pool_persistent(pool), grown);
-    guint64 keep = claimed_pages(world, size_kib, FALSE, pool->node) +
-                   others_due(reserved_unused, baseline, foreign);
+    guint64 keep = hv_plus(claimed_pages(world, size_kib, FALSE, pool->node),
+                           others_due(reserved_unused, baseline, foreign));
     return MIN(grown, hv_minus(usable_free(world, pool), keep));
 }

@@ -670,8 +670,7 @@ static char *canonical(const char *xml)
         "/domain/memoryBacking/hugepages/page",
         "/domain/memoryBacking/access[not(node())]",
         "/domain/memoryBacking/hugepages[not(*|comment()|processing-instruction())]",
-        "/domain/"
-        "memoryBacking[not(*|comment()|processing-instruction()|text()[normalize-space()])]",
+        "/domain/memoryBacking[not(*|comment()|processing-instruction()) and normalize-space()='']",
     };
     xmlDoc *doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, 0);
     g_assert_nonnull(doc);

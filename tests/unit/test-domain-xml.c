@@ -498,6 +498,26 @@ static void too_many_elements_are_refused(void)
     g_string_free(xml, TRUE);
 }
 
+/* Accepted ones must not be refused for what only looks like attributes, either. */
+static void too_many_attributes_are_refused(void)
+{
+    GString *values = g_string_new(NULL);
+    for (int i = 0; i < 100000; i++)
+        g_string_append_printf(values, " a%d='>'", i);
+    g_autofree char *text =
+        g_strdup_printf("<memory>1</memory><description>%s</description>", values->str);
+    g_autofree char *comment = g_strdup_printf("<memory>1</memory><!--%s-->", values->str);
+    g_autofree char *value = g_strdup_printf("<memory>1</memory><a b=\"%s\"/>", values->str);
+    g_autofree char *tag = g_strdup_printf("<memory>1</memory><a%s/>", values->str);
+    const char *const accepted[] = {text, comment, value};
+    for (guint i = 0; i < G_N_ELEMENTS(accepted); i++) {
+        g_autoptr(HvDomain) domain = parse_body(accepted[i]);
+        g_assert_nonnull(domain);
+    }
+    assert_body_refused(tag, "too many attributes");
+    g_string_free(values, TRUE);
+}
+
 static void too_deep_text_is_refused(void)
 {
     GString *xml = g_string_new("<domain>");
@@ -704,6 +724,7 @@ int main(int argc, char **argv)
     ADD(truncated_text_is_refused_with_its_line);
     ADD(a_huge_text_is_refused_at_once);
     ADD(too_many_elements_are_refused);
+    ADD(too_many_attributes_are_refused);
     ADD(too_deep_text_is_refused);
     ADD(document_types_are_refused);
     ADD(other_encodings_are_refused);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What start.c and lifecycle.c share. */
+#pragma once
+
+#include "lifecycle.h"
+
+#define HV_LOCK_WAIT_US (10 * G_USEC_PER_SEC)
+
+/* QEMU of a claim, known or found; pid 0: there is none. */
+HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim);
+
+/* Removes claims that are gone; TRUE if there were any. */
+gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger);
+
+/* Removes the claim if it still is this one (generation 0: any); *out_known tells. */
+gboolean hv_store_drop_claim(HvStore *store, const char *uuid, guint64 generation,
+                             gboolean *out_known, GError **error);
+
+/* An executor with time enough to wait for a resize by others. */
+HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings);

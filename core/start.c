@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A start: parse the XML -> (no huge pages: done) -> settings, snapshot ->
+ * request -> under the ledger's lock: plan and record the claim -> execute ->
+ * edited XML. From the claim's record on, its pages count as exposed, so no other
+ * VM is planned onto them, whoever grows first.
+ */
+#include "lifecycle-private.h"
+
+#include "error.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define EXPOSED_WAIT_US (1 * G_USEC_PER_SEC)
+#define EXPOSED_POLL_US (50 * 1000)
+
+void hv_outcome_free(HvOutcome *outcome)
+{
+    if (outcome == NULL)
+        return;
+    g_free(outcome->xml);
+    hv_request_free(outcome->request);
+    hv_plan_free(outcome->plan);
+    g_free(outcome->uuid);
+    g_free(outcome->name);
+    g_clear_pointer(&outcome->warnings, g_ptr_array_unref);
+    g_free(outcome);
+}
+
+static void add_warnings(GPtrArray *to, const GPtrArray *from)
+{
+    for (guint i = 0; i < from->len; i++)
+        g_ptr_array_add(to, g_strdup(g_ptr_array_index(from, i)));
+}
+
+static HvOutcome *outcome_new(const HvVm *vm, const HvDomain *domain, GError **error)
+{
+    g_autoptr(HvOutcome) outcome = g_new0(HvOutcome, 1);
+    outcome->warnings = g_ptr_array_new_with_free_func(g_free);
+    outcome->uuid = g_strdup(domain->uuid != NULL ? domain->uuid : vm->uuid);
+    outcome->name = g_strdup(domain->name);
+    outcome->xml = g_try_malloc(vm->xml_bytes + 1);
+    if (outcome->xml == NULL) {
+        hv_set_error(error, HV_ERROR_SYSTEM, NULL, "no memory for a copy of the domain XML");
+        return NULL;
+    }
+    memcpy(outcome->xml, vm->xml, vm->xml_bytes);
+    outcome->xml[vm->xml_bytes] = '\0';
+    outcome->xml_bytes = vm->xml_bytes;
+    return g_steal_pointer(&outcome);
+}
+
+/* What a start needs while it is worked on. */
+typedef struct {
+    const HvAgent *agent;
+    const HvVm *vm;
+    HvDomain *domain;
+    HvSettings *settings;
+    HvSnapshot *snapshot;
+    HvOutcome *outcome;  /* request and plan are in here */
+    gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
+} Start;
+
+static void start_clear(Start *start)
+{
+    hv_domain_free(start->domain);
+    hv_settings_free(start->settings);
+    hv_snapshot_free(start->snapshot);
+    hv_outcome_free(start->outcome);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Start, start_clear)
+
+/* A host that starts its own XML must have in it what the properties ask for. */
+static gboolean check_no_edit_needed(const Start *start, GError **error)
+{
+    const HvDomainEdit *edit = &start->outcome->request->edit;
+    if (!start->vm->cannot_edit)
+        return TRUE;
+    if (edit->add_hugepages_kib != 0) {
+        g_autofree char *hint =
+            g_strdup_printf("add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
+                            "' unit='KiB'/></hugepages></memoryBacking> to the domain",
+                            edit->add_hugepages_kib);
+        hv_set_error(error, HV_ERROR_CONFLICT, hint,
+                     "property hugepages asks for huge pages, but the domain XML has none and "
+                     "cannot be edited here");
+        return FALSE;
+    }
+    if (edit->make_shared) {
+        hv_set_error(error, HV_ERROR_CONFLICT,
+                     start->domain->has_cells
+                         ? "set memAccess='shared' on each <cell> of the domain"
+                         : "add <access mode='shared'/> to <memoryBacking> of the domain",
+                     "guest memory must be shared, but the domain XML does not say so and cannot "
+                     "be edited here");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* Request and settings. outcome->request stays NULL for a VM without huge pages. */
+static gboolean prepare(Start *start, GError **error)
+{
+    const HvVm *vm = start->vm;
+    start->domain = hv_domain_parse(vm->xml, vm->xml_bytes, error);
+    if (start->domain == NULL)
+        return FALSE;
+    g_autoptr(HvProperties) properties = hv_properties_read(vm->properties, start->domain, error);
+    if (properties == NULL)
+        return FALSE;
+    start->outcome = outcome_new(vm, start->domain, error);
+    if (start->outcome == NULL)
+        return FALSE;
+    if (!hv_request_wants_hugepages(start->domain, properties)) {
+        add_warnings(start->outcome->warnings, properties->warnings);
+        return TRUE;
+    }
+    start->settings =
+        hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files, error);
+    if (start->settings == NULL)
+        return FALSE;
+    start->snapshot = hv_snapshot_read(start->agent->root, error);
+    if (start->snapshot == NULL)
+        return FALSE;
+    start->outcome->request = hv_request_new(start->domain, properties, vm->uuid, start->settings,
+                                             start->snapshot, error);
+    if (start->outcome->request == NULL)
+        return FALSE;
+    add_warnings(start->outcome->warnings, start->settings->warnings);
+    add_warnings(start->outcome->warnings, start->outcome->request->warnings);
+    return check_no_edit_needed(start, error);
+}
+
+static HvPlan *plan_with(const Start *start, const HvLedger *ledger)
+{
+    HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
+    return hv_plan_new(&world, start->outcome->request);
+}
+
+HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error)
+{
+    g_auto(Start) start = {.agent = agent, .vm = vm};
+    if (!prepare(&start, error))
+        return NULL;
+    if (start.outcome->request == NULL)
+        return g_steal_pointer(&start.outcome);
+
+    g_autoptr(GError) local = NULL;
+    g_autoptr(HvLedger) ledger = NULL;
+    g_autoptr(HvStore) store = hv_store_open(agent->root, FALSE, &local);
+    if (store != NULL)
+        ledger = hv_store_read(store, &local);
+    else if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+        ledger = hv_ledger_new();
+    if (ledger == NULL) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return NULL;
+    }
+    hv_ledger_prune(agent->root, ledger); /* as a start would; only this copy changes */
+    start.outcome->plan = plan_with(&start, ledger);
+    return g_steal_pointer(&start.outcome);
+}
+
+/* May this VM be claimed now, by us? A claim that may be replaced is removed. */
+static gboolean make_way(const Start *start, HvLedger *ledger, const HvProcess *self,
+                         GError **error)
+{
+    const HvRoot *root = start->agent->root;
+    HvClaim *claim = hv_ledger_claim(ledger, start->outcome->request->uuid);
+    if (claim == NULL)
+        return TRUE;
+    g_autofree char *name = hv_quote(start->outcome->name);
+    HvProcess qemu = hv_claim_live_qemu(root, claim);
+    if (qemu.pid != 0) {
+        hv_set_error(error, HV_ERROR_CONFLICT, "stop it first",
+                     "VM %s (%s) runs already: QEMU is process %" G_GINT64_FORMAT, name,
+                     claim->uuid, qemu.pid);
+        return FALSE;
+    }
+    gboolean is_ours =
+        claim->owner.pid == self->pid && claim->owner.start_ticks == self->start_ticks;
+    if (!is_ours && claim->state != HV_CLAIM_RUNNING && hv_process_is_alive(root, &claim->owner)) {
+        g_autofree char *owner = hv_quote(claim->owner_name);
+        hv_set_error(error, HV_ERROR_CONFLICT, "wait for it, or stop that process",
+                     "VM %s (%s) is being started by %s, process %" G_GINT64_FORMAT, name,
+                     claim->uuid, owner, claim->owner.pid);
+        return FALSE;
+    }
+    hv_ledger_remove_claim(ledger, claim->uuid);
+    return TRUE;
+}
+
+static void set_refusal(const HvRefusal *refusal, GError **error)
+{
+    hv_set_error(error, refusal->code, refusal->hint, "%s", refusal->message);
+}
+
+typedef enum { CLAIM_FAILED, CLAIM_MADE, CLAIM_AGAIN } ClaimResult;
+
+/* Could it be that only VMs which have mapped but not yet reported stand in the way? */
+static gboolean is_refused_by_exposure(const Start *start, const HvLedger *ledger)
+{
+    HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
+    const HvRefusal *refusal = start->outcome->plan->refusal;
+    const GArray *needs = start->outcome->request->needs;
+    for (guint i = 0; refusal->code == HV_ERROR_SHORTAGE && i < needs->len; i++)
+        if (hv_room_of_size(&world, g_array_index(needs, HvNeed, i).size_kib).exposed > 0)
+            return TRUE;
+    return FALSE;
+}
+
+/* One look under the ledger's lock: plan, and if the plan stands, record the claim. */
+static ClaimResult try_claim(Start *start, HvStore *store, gint64 deadline_us, GError **error)
+{
+    const HvAgent *agent = start->agent;
+    g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
+    if (transaction == NULL)
+        return CLAIM_FAILED;
+    if (transaction->warning != NULL)
+        g_ptr_array_add(start->outcome->warnings, g_strdup(transaction->warning));
+    if (hv_ledger_prune(agent->root, transaction->ledger))
+        start->has_pruned = TRUE;
+    HvProcess self = hv_process_identify(agent->root, agent->owner_pid);
+    if (!make_way(start, transaction->ledger, &self, error))
+        return CLAIM_FAILED;
+
+    hv_snapshot_free(start->snapshot);
+    start->snapshot = hv_snapshot_read(agent->root, error);
+    if (start->snapshot == NULL)
+        return CLAIM_FAILED;
+    hv_plan_free(start->outcome->plan);
+    start->outcome->plan = plan_with(start, transaction->ledger);
+    if (start->outcome->plan->refusal != NULL) {
+        if (is_refused_by_exposure(start, transaction->ledger))
+            return CLAIM_AGAIN;
+        set_refusal(start->outcome->plan->refusal, error);
+        return CLAIM_FAILED;
+    }
+    const HvClaim *claim =
+        hv_ledger_add_claim(transaction->ledger, start->outcome->request, agent->owner_name, &self);
+    start->outcome->generation = claim->generation;
+    transaction->is_changed = TRUE;
+    return hv_transaction_commit(transaction, error) ? CLAIM_MADE : CLAIM_FAILED;
+}
+
+/* A VM between mmap and "started" counts twice for a moment: look again for up to a second. */
+static gboolean claim_pages(Start *start, HvStore *store, gint64 deadline_us, GError **error)
+{
+    gint64 give_up_us = MIN(deadline_us, g_get_monotonic_time() + EXPOSED_WAIT_US);
+    for (;;) {
+        ClaimResult result = try_claim(start, store, deadline_us, error);
+        if (result != CLAIM_AGAIN)
+            return result == CLAIM_MADE;
+        if (g_get_monotonic_time() >= give_up_us) {
+            set_refusal(start->outcome->plan->refusal, error);
+            return FALSE;
+        }
+        g_usleep(EXPOSED_POLL_US);
+    }
+}
+
+/* Leaves everything as it was before the claim. What fails here is left to the next call. */
+static void roll_back(const Start *start, HvStore *store)
+{
+    gboolean was_known;
+    HvExecutor executor = hv_give_back_executor(start->agent, store, start->settings);
+    hv_store_drop_claim(store, start->outcome->request->uuid, start->outcome->generation,
+                        &was_known, NULL);
+    hv_execute_give_back(&executor, NULL);
+}
+
+static gboolean edit_xml(Start *start, GError **error)
+{
+    HvOutcome *outcome = start->outcome;
+    gsize bytes = 0;
+    char *edited = hv_domain_edit(start->domain, start->vm->xml, start->vm->xml_bytes,
+                                  &outcome->request->edit, &bytes, error);
+    if (edited == NULL)
+        return FALSE;
+    outcome->xml_changed =
+        bytes != start->vm->xml_bytes || memcmp(edited, start->vm->xml, bytes) != 0;
+    g_free(outcome->xml);
+    outcome->xml = edited;
+    outcome->xml_bytes = bytes;
+    g_free(outcome->uuid);
+    outcome->uuid = g_strdup(outcome->request->uuid);
+    return TRUE;
+}
+
+static gboolean get_pages(Start *start, HvStore *store, gint64 deadline_us, GError **error)
+{
+    HvExecutor executor = {.writer = {.root = start->agent->root,
+                                      .store = store,
+                                      .settings = start->settings,
+                                      .deadline_us = deadline_us,
+                                      .self_uuid = start->outcome->request->uuid},
+                           .progress = start->vm->progress,
+                           .progress_data = start->vm->progress_data};
+    return hv_execute_steps(&executor, start->outcome->plan->steps, error);
+}
+
+/* Somebody may have let go of the claim, or started the VM anew, while pages were got for it. */
+static gboolean check_still_claimed(const Start *start, HvStore *store, GError **error)
+{
+    if (start->outcome->plan->steps->len == 0)
+        return TRUE;
+    g_autoptr(HvLedger) ledger = hv_store_read(store, error);
+    if (ledger == NULL)
+        return FALSE;
+    const HvClaim *claim = hv_ledger_claim(ledger, start->outcome->request->uuid);
+    if (claim != NULL && claim->generation == start->outcome->generation)
+        return TRUE;
+    hv_set_error(error, HV_ERROR_CANCELLED, NULL,
+                 "the claim of VM %s was released while pages were got for it",
+                 start->outcome->request->uuid);
+    return FALSE;
+}
+
+/* Refusals that need neither lock nor ledger. */
+static gboolean check_before_taking(const Start *start, GError **error)
+{
+    const HvRequest *request = start->outcome->request;
+    if (request->refusal != NULL) {
+        set_refusal(request->refusal, error);
+        return FALSE;
+    }
+    if (request->uuid == NULL) {
+        hv_set_error(error, HV_ERROR_XML, "add <uuid> to the domain",
+                     "the domain XML has no <uuid>, and the caller gave none");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error)
+{
+    g_auto(Start) start = {.agent = agent, .vm = vm};
+    if (!prepare(&start, error))
+        return NULL;
+    if (start.outcome->request == NULL)
+        return g_steal_pointer(&start.outcome);
+    if (!check_before_taking(&start, error) || !edit_xml(&start, error))
+        return NULL;
+    if (start.outcome->request->needs->len == 0)
+        return g_steal_pointer(&start.outcome);
+
+    guint64 timeout_ms =
+        vm->timeout_ms != 0 ? vm->timeout_ms : start.settings->allocation_timeout_ms;
+    gint64 deadline_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    if (geteuid() != 0 && hv_root_is_machine(agent->root)) {
+        hv_set_error(error, HV_ERROR_PERMISSION, "run it as root",
+                     "claiming huge pages needs root");
+        return NULL;
+    }
+    g_autoptr(HvStore) store = hv_store_open(agent->root, TRUE, error);
+    if (store == NULL)
+        return NULL;
+    gboolean is_claimed = claim_pages(&start, store, deadline_us, error);
+    gboolean is_good = is_claimed && get_pages(&start, store, deadline_us, error) &&
+                       check_still_claimed(&start, store, error);
+    if (is_claimed && !is_good)
+        roll_back(&start, store);
+    if (start.has_pruned)
+        hv_lifecycle_recover(agent, NULL, NULL);
+    return !is_good ? NULL : g_steal_pointer(&start.outcome);
+}
