@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# ./bootstrap.sh demo   a real VM on real huge pages, before, during and after
-# ./bootstrap.sh test   the whole test suite; HUGEVM_E2E=1 adds the tests that
-#                       need root and use this machine's own pools
-# ./bootstrap.sh build  only what both need
+# ./bootstrap.sh demo       a real VM on real huge pages, before, during and after
+# ./bootstrap.sh test       the whole test suite; HUGEVM_E2E=1 adds the tests that
+#                           need root and use this machine's own pools
+# ./bootstrap.sh sanitize   the tests that need no root, with ASan and UBSan
+# ./bootstrap.sh build      only what the others need
 #
 # Installs missing packages (as root; else it names them), builds in build/. A
-# second run installs and builds nothing.
+# second run installs and builds nothing. HUGEVM_MESON_ARGS goes to meson setup.
 set -eu
 cd "$(dirname "$0")"
 
@@ -77,13 +78,22 @@ install_packages() {
     fi
 }
 
-build() {
-    install_packages "$debian_packages" "$dnf_packages"
-    [ -f build/build.ninja ] || meson setup build >/dev/null || die 'meson setup failed'
-    ninja -C build >build/build.log 2>&1 || {
-        cat build/build.log >&2
+# Sets up ($2..., once) and builds the directory $1.
+build_in() {
+    directory=$1
+    shift
+    # shellcheck disable=SC2086
+    [ -f "$directory/build.ninja" ] ||
+        meson setup "$directory" ${HUGEVM_MESON_ARGS-} "$@" >/dev/null || die 'meson setup failed'
+    ninja -C "$directory" >"$directory/build.log" 2>&1 || {
+        cat "$directory/build.log" >&2
         die 'the build failed'
     }
+}
+
+build() {
+    install_packages "$debian_packages" "$dnf_packages"
+    build_in build
 }
 
 # libvirt probes QEMU anew at every start, for a minute in all, where /dev/kvm is there but
@@ -125,12 +135,22 @@ run_tests() {
     return "$status"
 }
 
+sanitize() {
+    install_packages "$debian_packages $debian_test_packages" "$dnf_packages $dnf_test_packages"
+    mkdir -p build
+    build_in build/sanitize -Db_sanitize=address,undefined
+    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        meson test -C build/sanitize --no-rebuild --print-errorlogs \
+        --suite unit --suite host --suite abi --suite fuzz
+}
+
 case ${1-} in
 build) build ;;
 demo) demo ;;
 test) run_tests ;;
+sanitize) sanitize ;;
 *)
-    say 'usage: ./bootstrap.sh demo|test|build'
+    say 'usage: ./bootstrap.sh demo|test|sanitize|build'
     exit 2
     ;;
 esac

@@ -52,16 +52,29 @@ const char *hv_error_hint(const GError *error)
     return end != NULL && end[1] != '\0' ? end + 1 : NULL;
 }
 
-/* Bytes that could move a terminal's cursor, end a line, or hide text. */
-static gboolean is_plain(gunichar c)
+/* What cannot move a terminal's cursor, end a line, or hide text; inside quotes, nor end them. */
+static gboolean is_plain(gunichar c, gboolean in_quotes)
 {
-    return c != '\'' && c != '\\' && g_unichar_isprint(c);
+    return g_unichar_isprint(c) && !(in_quotes && (c == '\'' || c == '\\'));
 }
 
 static void append_escaped(GString *out, const char *bytes, gsize n)
 {
     for (gsize i = 0; i < n; i++)
         g_string_append_printf(out, "\\x%02x", (guchar)bytes[i]);
+}
+
+/* One character of text, as it is or escaped. Returns what follows it. */
+static const char *append_character(GString *out, const char *p, gboolean in_quotes)
+{
+    gunichar c = g_utf8_get_char_validated(p, -1);
+    gboolean is_valid = c != (gunichar)-1 && c != (gunichar)-2;
+    gsize n = is_valid ? (gsize)(g_utf8_next_char(p) - p) : 1;
+    if (is_valid && is_plain(c, in_quotes))
+        g_string_append_len(out, p, (gssize)n);
+    else
+        append_escaped(out, p, n);
+    return p + n;
 }
 
 char *hv_quote(const char *text)
@@ -76,15 +89,16 @@ char *hv_quote(const char *text)
             g_string_append(out, "...");
             break;
         }
-        gunichar c = g_utf8_get_char_validated(p, -1);
-        gboolean is_valid = c != (gunichar)-1 && c != (gunichar)-2;
-        gsize n = is_valid ? (gsize)(g_utf8_next_char(p) - p) : 1;
-        if (is_valid && is_plain(c))
-            g_string_append_len(out, p, (gssize)n);
-        else
-            append_escaped(out, p, n);
-        p += n;
+        p = append_character(out, p, TRUE);
     }
     g_string_append_c(out, '\'');
+    return g_string_free(out, FALSE);
+}
+
+char *hv_escape(const char *text)
+{
+    GString *out = g_string_new(NULL);
+    for (const char *p = text; *p != '\0';)
+        p = append_character(out, p, FALSE);
     return g_string_free(out, FALSE);
 }

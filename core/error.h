@@ -48,3 +48,7 @@ const char *hv_error_hint(const GError *error);
  * NULL gives "(none)". Newly allocated.
  */
 char *hv_quote(const char *text);
+
+/* The same without quotes and in full, for a whole line that comes from elsewhere. Newly allocated.
+ */
+char *hv_escape(const char *text);

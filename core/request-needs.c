@@ -119,6 +119,12 @@ static const HvCell *find_cell(const HvDomain *domain, int id)
     return NULL;
 }
 
+/* A device for a cell that is not there follows the rule for the whole guest. */
+static guint64 page_of_no_cell(const HvBuild *build)
+{
+    return build->domain->page_kib != 0 ? build->domain->page_kib : build->default_kib;
+}
+
 static gboolean add_device(HvBuild *build, guint index, GError **error)
 {
     const HvMemoryDevice *device = &g_array_index(build->domain->devices, HvMemoryDevice, index);
@@ -130,7 +136,7 @@ static gboolean add_device(HvBuild *build, guint index, GError **error)
     backend.is_elastic = device->model == HV_MEMORY_VIRTIO_MEM;
     backend.page_kib = device->page_kib;
     if (device->page_kib == 0)
-        backend.page_kib = cell != NULL ? page_of_cell(build, cell) : build->default_kib;
+        backend.page_kib = cell != NULL ? page_of_cell(build, cell) : page_of_no_cell(build);
     if (cell != NULL && hv_node_set_is_any(&device->nodes))
         backend.nodes = cell->nodes;
     /* libvirt demands that what virtio-mem requests is a multiple of its blocks already. */

@@ -62,8 +62,9 @@ static int complain_error(GError *error)
 /* libvirt's messages may quote QEMU over several lines, and names from the XML. */
 static int complain_libvirt(const char *what)
 {
-    g_autofree char *message = g_strdup(virGetLastErrorMessage());
-    complain(what, g_strdelimit(message, "\r\n\033", ' '), NULL);
+    g_autofree char *line = g_strdelimit(g_strdup(virGetLastErrorMessage()), "\r\n", ' ');
+    g_autofree char *message = hv_escape(line);
+    complain(what, message, NULL);
     return EXIT_SYSTEM;
 }
 
@@ -241,7 +242,8 @@ static int wait_for_end(Agent *agent)
     static const char *const ends[] = {[AGENT_TIME_IS_UP] = "time is up",
                                        [AGENT_VM_ENDED] = "the VM has ended",
                                        [AGENT_SIGNAL] = "interrupted"};
-    printf("running: %s\n", virDomainGetName(agent->domain));
+    g_autofree char *name = hv_quote(virDomainGetName(agent->domain));
+    printf("running: %s\n", name);
     fflush(stdout);
     AgentEvent event = agent_events_wait(agent->events, agent->run->for_seconds);
     printf("ending: %s\n", ends[event]);
@@ -254,7 +256,8 @@ static int end_vm(Agent *agent)
     if (agent->domain != NULL && virDomainIsActive(agent->domain) == 1 &&
         virDomainDestroy(agent->domain) < 0 && virDomainIsActive(agent->domain) == 1)
         return complain_libvirt("cannot end the VM");
-    return tell(agent, agent->plugin->after_vm_destroy);
+    return tell(agent, agent->domain != NULL ? agent->plugin->after_vm_destroy
+                                             : agent->plugin->vm_start_failed);
 }
 
 static void agent_clear(Agent *agent)

@@ -30,7 +30,7 @@ HvLedger *cmd_open_ledger(const HvAgent *agent, GError **error)
 int cmd_claims(const CmdGlobals *globals, int argc, char **argv)
 {
     int status;
-    if (!cmd_parse("claims", NULL, 0, &argc, &argv, &status))
+    if (!cmd_parse(NULL, 0, &argc, &argv, &status))
         return status;
     GError *error = NULL;
     g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,
@@ -47,7 +47,7 @@ int cmd_claims(const CmdGlobals *globals, int argc, char **argv)
 int cmd_release(const CmdGlobals *globals, int argc, char **argv)
 {
     int status;
-    if (!cmd_parse("release", NULL, 1, &argc, &argv, &status))
+    if (!cmd_parse(NULL, 1, &argc, &argv, &status))
         return status;
     g_autofree char *uuid = hv_uuid_normalize(argv[1]);
     g_autofree char *quoted = hv_quote(argv[1]);
@@ -68,7 +68,7 @@ int cmd_release(const CmdGlobals *globals, int argc, char **argv)
 int cmd_drain(const CmdGlobals *globals, int argc, char **argv)
 {
     int status;
-    if (!cmd_parse("drain", NULL, 0, &argc, &argv, &status))
+    if (!cmd_parse(NULL, 0, &argc, &argv, &status))
         return status;
     GError *error = NULL;
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);

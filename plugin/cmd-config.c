@@ -8,7 +8,7 @@
 int cmd_config(const CmdGlobals *globals, int argc, char **argv)
 {
     int status;
-    if (!cmd_parse("config", NULL, 0, &argc, &argv, &status))
+    if (!cmd_parse(NULL, 0, &argc, &argv, &status))
         return status;
     GError *error = NULL;
     g_autoptr(HvRoot) root = hv_root_new(globals->root);

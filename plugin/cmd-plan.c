@@ -30,7 +30,7 @@ int cmd_plan(const CmdGlobals *globals, int argc, char **argv)
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     int status;
-    if (!cmd_parse("plan", entries, 1, &argc, &argv, &status))
+    if (!cmd_parse(entries, 1, &argc, &argv, &status))
         return status;
     GError *error = NULL;
     g_autoptr(GHashTable) properties = cmd_parse_properties(pairs, &error);

@@ -52,7 +52,7 @@ int cmd_run(const CmdGlobals *globals, int argc, char **argv)
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     int status;
-    if (!cmd_parse("run", entries, 1, &argc, &argv, &status))
+    if (!cmd_parse(entries, 1, &argc, &argv, &status))
         return status;
     if (seconds < 0 || seconds > G_MAXINT32)
         return cmd_fail_usage("run ", "--for takes seconds, 1 to %d", G_MAXINT32);

@@ -8,7 +8,7 @@
 int cmd_status(const CmdGlobals *globals, int argc, char **argv)
 {
     int status;
-    if (!cmd_parse("status", NULL, 0, &argc, &argv, &status))
+    if (!cmd_parse(NULL, 0, &argc, &argv, &status))
         return status;
     GError *error = NULL;
     g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,

@@ -57,9 +57,10 @@ int cmd_fail_usage(const char *command, const char *format, ...)
     return EXIT_USAGE;
 }
 
-gboolean cmd_parse(const char *name, const GOptionEntry *entries, int n_arguments, int *argc,
-                   char ***argv, int *out_exit)
+gboolean cmd_parse(const GOptionEntry *entries, int n_arguments, int *argc, char ***argv,
+                   int *out_exit)
 {
+    g_autofree char *name = g_strdup((*argv)[0]);
     const Cmd *cmd = commands;
     while (strcmp(cmd->name, name) != 0)
         cmd++;

@@ -37,12 +37,12 @@ int cmd_config(const CmdGlobals *globals, int argc, char **argv);
 int cmd_run(const CmdGlobals *globals, int argc, char **argv);
 
 /*
- * Parses a command's own options beside the global ones (entries may be NULL)
- * and leaves exactly n_arguments operands in argv[1..]. FALSE: usage has been
- * printed, return *out_exit.
+ * Parses the options of the command named by argv[0], its own (entries may be NULL)
+ * beside the global ones, and leaves exactly n_arguments operands in argv[1..]. FALSE: usage has
+ * been printed, return *out_exit.
  */
-gboolean cmd_parse(const char *name, const GOptionEntry *entries, int n_arguments, int *argc,
-                   char ***argv, int *out_exit);
+gboolean cmd_parse(const GOptionEntry *entries, int n_arguments, int *argc, char ***argv,
+                   int *out_exit);
 
 /* Prints the error (message, then the hint) to stderr; the exit status that fits. Frees it. */
 int cmd_fail(GError *error);
