@@ -131,7 +131,7 @@ run_tests() {
     trap close_kvm EXIT
     status=0
     meson test -C build --no-rebuild --print-errorlogs || status=$?
-    python3 tests/summary.py build/meson-logs/testlog.junit.xml || status=1
+    python3 tests/summary.py build/meson-logs/testlog.json || status=1
     return "$status"
 }
 

@@ -55,7 +55,21 @@ const char *hv_error_hint(const GError *error)
 /* What cannot move a terminal's cursor, end a line, or hide text; inside quotes, nor end them. */
 static gboolean is_plain(gunichar c, gboolean in_quotes)
 {
-    return g_unichar_isprint(c) && !(in_quotes && (c == '\'' || c == '\\'));
+    if (c == ' ')
+        return TRUE;
+    switch (g_unichar_type(c)) {
+    case G_UNICODE_CONTROL:
+    case G_UNICODE_FORMAT:
+    case G_UNICODE_LINE_SEPARATOR:
+    case G_UNICODE_PARAGRAPH_SEPARATOR:
+    case G_UNICODE_PRIVATE_USE:
+    case G_UNICODE_SPACE_SEPARATOR:
+    case G_UNICODE_SURROGATE:
+    case G_UNICODE_UNASSIGNED:
+        return FALSE;
+    default:
+        return !(in_quotes && (c == '\'' || c == '\\'));
+    }
 }
 
 static void append_escaped(GString *out, const char *bytes, gsize n)

@@ -12,16 +12,20 @@
 static void add_u64(JsonBuilder *builder, const char *name, guint64 value)
 {
     json_builder_set_member_name(builder, name);
-    json_builder_add_int_value(builder, (gint64)value);
+    /* JSON's numbers end here; a count that large is as good as without end */
+    json_builder_add_int_value(builder, (gint64)MIN(value, (guint64)G_MAXINT64));
 }
 
 static void add_text(JsonBuilder *builder, const char *name, const char *value)
 {
     json_builder_set_member_name(builder, name);
-    if (value != NULL)
-        json_builder_add_string_value(builder, value);
-    else
+    if (value == NULL) {
         json_builder_add_null_value(builder);
+        return;
+    }
+    /* an agent's name may be any bytes, JSON takes UTF-8 only */
+    g_autofree char *text = g_utf8_make_valid(value, -1);
+    json_builder_add_string_value(builder, text);
 }
 
 static void add_process(JsonBuilder *builder, const char *name, const HvProcess *process)

@@ -348,7 +348,7 @@ guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool)
 {
     HvRoom room = hv_room_of_size(world, pool->size_kib);
     guint64 baseline = hv_minus(room.total, room.grown);
-    guint64 due = MAX(room.reserved_unused, hv_minus(baseline, room.foreign));
+    guint64 due = hv_minus(baseline, room.foreign);
     guint64 spare = hv_minus(room.free, hv_plus(hv_plus(room.resv, room.exposed), due));
     return MIN(spare, hv_room_returnable(world, pool));
 }

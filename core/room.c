@@ -4,6 +4,8 @@
  *   foreign   = in use + resv - what running claims hold
  *   available = max(0, free - resv - reserved_unused) + overcommit left - exposed
  *
+ * where free is less what a give-back under way has announced.
+ *
  * resv exists only per size, and a floating VM may land on any node. So a bound
  * need must leave every floating promise room on its own node, and never counts
  * on more than the whole size has available.
@@ -134,25 +136,16 @@ guint64 hv_room_growable_on_host_kib(const HvWorld *world)
 }
 
 /*
- * What must stay free in a pool besides promises to VMs: pages withheld by the
- * configuration, or those of the administrator that their user has let go of for
- * the moment (a database that restarts must find them again).
+ * Pages of the administrator that their user has let go of for the moment must
+ * stay free: a database that restarts finds them again. Reserved pages are among
+ * them, since grown pages are never counted into a reservation.
  */
-static guint64 others_due(guint64 reserved_unused, guint64 baseline, guint64 foreign)
-{
-    return MAX(reserved_unused, hv_minus(baseline, foreign));
-}
-
 guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool)
 {
     guint64 size_kib = pool->size_kib;
     guint64 grown = hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
-    if (grown == 0)
-        return 0;
-    guint64 foreign = foreign_on_node(world, pool);
-    guint64 reserved_unused = hv_minus(reserved_on(world, size_kib, pool->node), foreign);
     guint64 baseline = hv_minus(hv_pool_persistent(pool), grown);
     guint64 keep = hv_plus(claimed_pages(world, size_kib, FALSE, pool->node),
-                           others_due(reserved_unused, baseline, foreign));
+                           hv_minus(baseline, foreign_on_node(world, pool)));
     return MIN(grown, hv_minus(usable_free(world, pool), keep));
 }

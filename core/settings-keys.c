@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What each key is called, means and allows. A value's parser accepts exactly what
- * `allowed` says; the texts that people see come from this table alone.
+ * What each key is called, means and allows. `allowed` is what people are told; a
+ * parser accepts other spellings of the same besides (yes for true, 60s for 60).
  */
 #include "settings-keys.h"
 

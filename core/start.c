@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A start: parse the XML -> (no huge pages: done) -> settings, snapshot ->
- * request -> under the ledger's lock: plan and record the claim -> execute ->
- * edited XML. From the claim's record on, its pages count as exposed, so no other
+ * request -> edit the XML -> under the ledger's lock: plan and record the claim
+ * -> execute. From the claim's record on, its pages count as exposed, so no other
  * VM is planned onto them, whoever grows first.
  */
 #include "lifecycle-private.h"
@@ -85,6 +85,11 @@ static gboolean check_no_edit_needed(const Start *start, GError **error)
         hv_set_error(error, HV_ERROR_CONFLICT, hint,
                      "property hugepages asks for huge pages, but the domain XML has none and "
                      "cannot be edited here");
+        return FALSE;
+    }
+    if (edit->add_uuid != NULL) {
+        hv_set_error(error, HV_ERROR_XML, "add <uuid> to the domain",
+                     "the domain XML has no <uuid> and cannot be edited here");
         return FALSE;
     }
     if (edit->make_shared) {
@@ -260,14 +265,18 @@ static gboolean claim_pages(Start *start, HvStore *store, gint64 deadline_us, GE
     }
 }
 
-/* Leaves everything as it was before the claim. What fails here is left to the next call. */
-static void roll_back(const Start *start, HvStore *store)
+/* Leaves everything as it was before the claim; says so where that is not possible. */
+static void roll_back(const Start *start, HvStore *store, GError **error)
 {
     gboolean was_known;
+    g_autoptr(GError) local = NULL;
     HvExecutor executor = hv_give_back_executor(start->agent, store, start->settings);
-    hv_store_drop_claim(store, start->outcome->request->uuid, start->outcome->generation,
-                        &was_known, NULL);
-    hv_execute_give_back(&executor, NULL);
+    if (!hv_store_drop_claim(store, start->outcome->request->uuid, start->outcome->generation,
+                             &was_known, &local) ||
+        !hv_execute_give_back(&executor, &local)) {
+        g_autofree char *message = hv_error_message(local);
+        g_prefix_error(error, "(not all could be given back, the next call goes on: %s) ", message);
+    }
 }
 
 static gboolean edit_xml(Start *start, GError **error)
@@ -360,7 +369,7 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     gboolean is_good = is_claimed && get_pages(&start, store, deadline_us, error) &&
                        check_still_claimed(&start, store, error);
     if (is_claimed && !is_good)
-        roll_back(&start, store);
+        roll_back(&start, store, error);
     if (start.has_pruned)
         hv_lifecycle_recover(agent, NULL, NULL);
     return !is_good ? NULL : g_steal_pointer(&start.outcome);

@@ -161,15 +161,20 @@ static gboolean is_missing(const HvStore *store, const char *name)
 HvLedger *hv_store_read(HvStore *store, GError **error)
 {
     HvLedger *ledger = NULL;
-    HvLedgerText text;
-    if (is_missing(store, LEDGER))
-        return hv_ledger_new();
-    if (!load(store, LEDGER, &text, &ledger, error))
+    HvLedgerText text = HV_LEDGER_TEXT_DAMAGED, copy_text;
+    gboolean is_lost = is_missing(store, LEDGER);
+    if (!is_lost && !load(store, LEDGER, &text, &ledger, error))
         return NULL;
-    if (text == HV_LEDGER_TEXT_DAMAGED)
+    if (ledger != NULL)
+        return ledger;
+    if (!load(store, LEDGER_COPY, &copy_text, &ledger, error))
+        return NULL;
+    if (ledger == NULL && is_lost)
+        return hv_ledger_new();
+    if (ledger == NULL)
         hv_set_error(error, HV_ERROR_LEDGER,
                      "the next VM start, or hugevmctl drain as root, sets it aside",
-                     "%s/" LEDGER " is damaged", store->path);
+                     "%s/" LEDGER " is damaged, and so is its second copy", store->path);
     return ledger;
 }
 
@@ -265,16 +270,6 @@ int hv_store_lock_size(HvStore *store, guint64 size_kib, gint64 deadline_us, GEr
     return lock_file(store, name, deadline_us, error);
 }
 
-HvTransaction *hv_transaction_begin(HvStore *store, gint64 deadline_us, GError **error)
-{
-    g_autoptr(HvTransaction) transaction = g_new0(HvTransaction, 1);
-    transaction->store = store;
-    transaction->lock = lock_file(store, LEDGER_LOCK, deadline_us, error);
-    if (transaction->lock < 0 || !load_locked(transaction, error))
-        return NULL;
-    return g_steal_pointer(&transaction);
-}
-
 static gboolean write_file(const HvStore *store, const char *name, const char *text)
 {
     unlinkat(store->directory, LEDGER_NEW, 0); /* left by a writer that was killed */
@@ -306,6 +301,19 @@ gboolean hv_transaction_commit(HvTransaction *transaction, GError **error)
     unlinkat(store->directory, LEDGER_NEW, 0);
     set_store_error(error, store, LEDGER, errsv);
     return FALSE;
+}
+
+HvTransaction *hv_transaction_begin(HvStore *store, gint64 deadline_us, GError **error)
+{
+    g_autoptr(HvTransaction) transaction = g_new0(HvTransaction, 1);
+    transaction->store = store;
+    transaction->lock = lock_file(store, LEDGER_LOCK, deadline_us, error);
+    if (transaction->lock < 0 || !load_locked(transaction, error))
+        return NULL;
+    /* what was set aside is replaced at once: not every transaction has something to commit */
+    if (transaction->is_changed && !hv_transaction_commit(transaction, error))
+        return NULL;
+    return g_steal_pointer(&transaction);
 }
 
 void hv_transaction_end(HvTransaction *transaction)

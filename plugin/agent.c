@@ -3,11 +3,12 @@
  * `hugevmctl run`: how an agent uses hugevm, from one end of a VM's life to the
  * other:
  *
- *   connect to libvirt -> before_vm_start -> vm_launching -> create the domain
- *   -> after_vm_start -> wait -> destroy the domain -> after_vm_destroy
+ *   plan -> connect to libvirt -> before_vm_start -> vm_launching -> create the
+ *   domain -> after_vm_start -> wait -> destroy the domain -> after_vm_destroy
  *
- * The order of the first two matters: libvirt's first connection probes QEMU for
- * seconds, and pages that wait meanwhile are pages that others may take.
+ * plan shows bad input before libvirt is bothered. Connecting comes before
+ * before_vm_start: libvirt probes QEMU for seconds, and pages that wait meanwhile
+ * are pages that others may take.
  */
 #include "agent.h"
 

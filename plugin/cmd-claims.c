@@ -8,15 +8,20 @@
 #include <unistd.h>
 
 /*
- * Reports first set right what a killed agent left, so that they show what is
- * true: as root, and where that is not possible they show the ledger as it is.
+ * Every command on claims first sets right what a killed agent left, so that what
+ * it shows is true; without root it shows the ledger as it is.
  */
-HvLedger *cmd_open_ledger(const HvAgent *agent, GError **error)
+static void recover_as_root(const HvAgent *agent)
 {
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
     if (geteuid() == 0)
         hv_lifecycle_recover(agent, warnings, NULL);
     cmd_print_warnings(warnings);
+}
+
+HvLedger *cmd_open_ledger(const HvAgent *agent, GError **error)
+{
+    recover_as_root(agent);
     g_autoptr(GError) local = NULL;
     g_autoptr(HvStore) store = hv_store_open(agent->root, FALSE, &local);
     if (store != NULL)
@@ -58,6 +63,7 @@ int cmd_release(const CmdGlobals *globals, int argc, char **argv)
     g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,
                                             "hugevmctl release", 0);
     HvVmRef vm = {.uuid = uuid};
+    recover_as_root(agent);
     if (!hv_lifecycle_gone(agent, &vm, &is_known, &error))
         return cmd_fail(error);
     if (!is_known)

@@ -48,14 +48,15 @@ int cmd_run(const CmdGlobals *globals, int argc, char **argv)
          "VM property: hugepages=SIZE, hugepages_shared=true", "KEY=VALUE"},
         {"connect", 'c', 0, G_OPTION_ARG_STRING, &uri,
          "libvirt connection (default: the embedded driver, no daemon)", "URI"},
-        {"for", 0, 0, G_OPTION_ARG_INT64, &seconds, "End the VM after so many seconds", "SECONDS"},
+        {"for", 0, 0, G_OPTION_ARG_INT64, &seconds,
+         "End the VM after so many seconds (0: when it ends)", "SECONDS"},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     int status;
     if (!cmd_parse(entries, 1, &argc, &argv, &status))
         return status;
     if (seconds < 0 || seconds > G_MAXINT32)
-        return cmd_fail_usage("run ", "--for takes seconds, 1 to %d", G_MAXINT32);
+        return cmd_fail_usage("run ", "--for takes seconds, 0 (no end) to %d", G_MAXINT32);
     GError *error = NULL;
     g_autoptr(GHashTable) properties = cmd_parse_properties(pairs, &error);
     if (properties == NULL)

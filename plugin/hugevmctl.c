@@ -17,10 +17,10 @@
 static const Cmd commands[] = {
     {"run", "DOMAIN.xml", "start a VM with its pages, wait for its end, give them back", cmd_run},
     {"plan", "DOMAIN.xml", "what a start would do; changes nothing", cmd_plan},
-    {"status", "", "pools per node and page size", cmd_status},
-    {"claims", "", "which VM holds which pages", cmd_claims},
+    {"status", "", "pools per node and page size; as root, first as drain", cmd_status},
+    {"claims", "", "which VM holds which pages; as root, first as drain", cmd_claims},
     {"release", "UUID", "let go of one VM's claim by hand", cmd_release},
-    {"drain", "", "let go of the claims of all VMs that are gone", cmd_drain},
+    {"drain", "", "let go of the claims of VMs whose agent and QEMU are gone", cmd_drain},
     {"config", "", "effective settings, and where each comes from", cmd_config},
 };
 

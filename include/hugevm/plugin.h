@@ -19,8 +19,10 @@
  * Rules for everything below, unless a function says otherwise:
  *   Threads     any slot may be called from any thread at any time, also at once,
  *               also with the same handle; only close needs the handle to be idle.
- *   Blocking    slots marked "may block" wait for locks and for the kernel, at
- *               most as long as the timeout says; the others do not.
+ *   Blocking    slots marked "may block" wait for the kernel and for locks, for
+ *               each lock 10 s at most; the others do not. Getting pages ends at
+ *               the timeout of the call, and is followed by one bounded step and
+ *               by giving back.
  *   Ownership   the caller owns what it passes in, and nothing is kept after the
  *               call returns. Strings in results live until result_free.
  *   Text        UTF-8; domain XML too. Messages are one line without control
@@ -72,12 +74,12 @@ extern "C" {
 /*
  * Filled by the plugin on failure. The caller sets size (sizeof) and owns the
  * memory. message: what was asked, where, what was found. hint: what to do,
- * empty where there is nothing to say. system_errno: errno, or 0. Since 1.0.
+ * empty where there is nothing to say. Since 1.0.
  */
 struct hugevm_error {
     uint32_t size;
     int32_t code;
-    int32_t system_errno;
+    int32_t system_errno; /* 0 in version 1.0: the message has it in words */
     uint32_t reserved;
     char message[1024];
     char hint[1024];
@@ -96,7 +98,7 @@ struct hugevm_host {
     uint32_t features; /* reserved: 0 */
     const char *name;  /* "vdsm", "hugevmctl run": shown with its claims; NULL: "unnamed" */
     void *opaque;      /* handed back to the callbacks */
-    /* A finished line. May be NULL. Since 1.0. */
+    /* A finished line; version 1.0 sends debug lines only. May be NULL. Since 1.0. */
     void (*log)(void *opaque, uint32_t level, const char *domain, const char *text);
     /*
      * Pages got so far and wanted, and what is going on ("growing 2 MiB pages on
@@ -125,8 +127,10 @@ struct hugevm_property {
 };
 
 /* Flags of a VM description. */
-#define HUGEVM_VM_WILL_CALL_LAUNCHING 1u /* vm_launching comes right before QEMU is started */
-#define HUGEVM_VM_CANNOT_EDIT_XML 2u     /* the host starts its own XML, whatever we return */
+/* vm_launching comes right before QEMU is started. Changes nothing in version 1.0. */
+#define HUGEVM_VM_WILL_CALL_LAUNCHING 1u
+/* The host starts its own XML, whatever we return: refuse what would need an edit. */
+#define HUGEVM_VM_CANNOT_EDIT_XML 2u
 
 /* A VM that is about to start. */
 struct hugevm_vm {
@@ -143,8 +147,9 @@ struct hugevm_vm {
 
 /*
  * A VM that hugevm has a claim for. generation tells one start of a VM from the
- * next (result_generation); 0: whichever is current. qemu_pid: 0 if not known,
- * the plugin then looks for a process with this UUID on its command line.
+ * next (result_generation); 0: whichever is current. qemu_pid counts in
+ * after_vm_start only; 0: the plugin looks for the QEMU with this UUID on its
+ * command line.
  */
 struct hugevm_vm_ref {
     uint32_t size;
@@ -182,8 +187,8 @@ struct hugevm_plugin {
     /*
      * Before QEMU is started, normally or from a saved state: works out the
      * pages, gets them, records the claim, and says what XML to start. A VM
-     * without huge pages gets an unchanged XML at once and no claim, whatever
-     * state pools, configuration and ledger are in. May block. Root. *out_result
+     * without huge pages gets its XML back unchanged at once and no claim,
+     * whatever state pools, configuration and ledger are in. May block. Root. *out_result
      * is owned by the caller (result_free), unchanged on failure.
      * Errors: INVALID_ARGUMENT, BAD_PROPERTY, BAD_XML, BAD_CONFIG, CONFLICT,
      * SHORTAGE, TIMEOUT, CANCELLED, PERMISSION, LEDGER, SYSTEM. Since 1.0.
@@ -194,7 +199,7 @@ struct hugevm_plugin {
     /*
      * Right before QEMU is executed, for VMs described with WILL_CALL_LAUNCHING.
      * May block for the ledger. Root. Errors: UNKNOWN_VM (do not start it),
-     * INVALID_ARGUMENT, LEDGER, PERMISSION. Since 1.0.
+     * INVALID_ARGUMENT, TIMEOUT, LEDGER, PERMISSION, SYSTEM. Since 1.0.
      */
     int32_t (*vm_launching)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                             struct hugevm_error *error);
@@ -211,7 +216,8 @@ struct hugevm_plugin {
      * pages that hugevm added and nobody needs. Waits for a QEMU that is still
      * dying, 5 s at most. Twice, or for an unknown VM or an older generation:
      * success, and nothing happens. May block. Root.
-     * Errors: INVALID_ARGUMENT, CONFLICT (QEMU is alive), LEDGER, PERMISSION, SYSTEM. Since 1.0.
+     * Errors: INVALID_ARGUMENT, CONFLICT (QEMU is alive), TIMEOUT, LEDGER, PERMISSION, SYSTEM.
+     * Since 1.0.
      */
     int32_t (*after_vm_destroy)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                 struct hugevm_error *error);
@@ -272,10 +278,11 @@ struct hugevm_plugin {
                          struct hugevm_error *error);
 
     /*
-     * Dry run of before_vm_start: changes nothing. A refusal by lack of pages is
-     * a success with `refusal` in the JSON (result_json), as hugevmctl plan
-     * prints. May read files, does not block on locks. Errors: INVALID_ARGUMENT,
-     * BAD_PROPERTY, BAD_XML, BAD_CONFIG, CONFLICT, LEDGER, SYSTEM. Since 1.0.
+     * Dry run of before_vm_start: changes nothing. A request that makes sense but
+     * would be refused is a success with `refusal` in the JSON (result_json), as
+     * hugevmctl plan prints it; input that makes none is an error here too. Takes
+     * no lock. Errors: INVALID_ARGUMENT, BAD_PROPERTY, BAD_XML, BAD_CONFIG,
+     * CONFLICT, PERMISSION, LEDGER, SYSTEM. Since 1.0.
      */
     int32_t (*plan)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
                     struct hugevm_result **out_result, struct hugevm_error *error);
