@@ -151,6 +151,16 @@ static const char *get_text(JsonObject *object, const char *name)
     return json_node_get_string(node);
 }
 
+/* As get_text, copied; null is a text too: none. FALSE for anything else. */
+static gboolean copy_text_or_null(JsonObject *object, const char *name, char **out_text)
+{
+    JsonNode *node = json_object_get_member(object, name);
+    if (node == NULL)
+        return FALSE;
+    *out_text = g_strdup(get_text(object, name));
+    return *out_text != NULL || JSON_NODE_HOLDS_NULL(node);
+}
+
 static JsonObject *get_object(JsonObject *object, const char *name)
 {
     JsonNode *node = json_object_get_member(object, name);
@@ -251,7 +261,6 @@ static gboolean read_claim(JsonObject *object, HvLedger *ledger)
     HvClaim *claim = g_new0(HvClaim, 1);
     claim->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     claim->uuid = g_strdup(get_text(object, "uuid"));
-    claim->name = g_strdup(get_text(object, "name"));
     claim->owner_name = g_strdup(get_text(object, "owner_name"));
     g_ptr_array_add(ledger->claims, claim);
     JsonNode *shared = json_object_get_member(object, "shared");
@@ -259,6 +268,7 @@ static gboolean read_claim(JsonObject *object, HvLedger *ledger)
         return FALSE;
     claim->shared = json_node_get_boolean(shared);
     return claim->uuid != NULL && claim->owner_name != NULL &&
+           copy_text_or_null(object, "name", &claim->name) &&
            get_u64(object, "generation", &claim->generation) && read_state(object, &claim->state) &&
            read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) && read_needs(object, claim->needs);

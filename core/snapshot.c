@@ -63,16 +63,55 @@ static int id_of_directory(const char *name)
     return (int)id;
 }
 
-/* The number behind "KEY:" in a meminfo text ("MemFree: 1 kB", "Node 0 MemFree: 1 kB"); 0: none. */
-static guint64 meminfo_kib(const char *text, const char *key)
+/* A meminfo file; the first key whose value is no number of kB, if any. */
+typedef struct {
+    char *path;
+    char *text;
+    const char *malformed;
+} MemInfo;
+
+static void mem_info_clear(MemInfo *info)
+{
+    g_free(info->path);
+    g_free(info->text);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MemInfo, mem_info_clear)
+
+static gboolean mem_info_read(const HvRoot *root, const char *path, MemInfo *out_info,
+                              GError **error)
+{
+    char *text = hv_root_read_text(root, path, MEMINFO_MAX_BYTES, error);
+    if (text == NULL)
+        return FALSE;
+    *out_info = (MemInfo){.path = hv_root_path(root, path), .text = text};
+    return TRUE;
+}
+
+/* The number behind "KEY:" ("MemFree: 1 kB", "Node 0 MemFree: 1 kB"); 0: no such key. */
+static guint64 mem_info_kib(MemInfo *info, const char *key)
 {
     gsize n = strlen(key);
-    for (const char *found = text; (found = strstr(found, key)) != NULL; found += n) {
-        gboolean starts = found == text || found[-1] == '\n' || found[-1] == ' ';
-        if (starts && found[n] == ':')
-            return g_ascii_strtoull(found + n + 1, NULL, 10);
+    for (const char *found = info->text; (found = strstr(found, key)) != NULL; found += n) {
+        gboolean starts = found == info->text || found[-1] == '\n' || found[-1] == ' ';
+        if (!starts || found[n] != ':')
+            continue;
+        const char *value = found + n + 1 + strspn(found + n + 1, " ");
+        g_autofree char *digits = g_strndup(value, strcspn(value, " \n"));
+        guint64 kib = 0;
+        if (!hv_parse_u64(digits, &kib))
+            info->malformed = key;
+        return kib;
     }
     return 0;
+}
+
+static gboolean mem_info_check(const MemInfo *info, GError **error)
+{
+    if (info->malformed == NULL)
+        return TRUE;
+    hv_set_error(error, HV_ERROR_SYSTEM, NULL, "%s should hold a number behind %s:", info->path,
+                 info->malformed);
+    return FALSE;
 }
 
 static gint compare_sizes(gconstpointer a, gconstpointer b)
@@ -168,28 +207,29 @@ static gboolean read_node_pools(const HvRoot *root, int node, const char *base,
     return TRUE;
 }
 
-static void fill_node_memory(HvNode *node, const char *meminfo)
+static gboolean fill_node_memory(HvNode *node, MemInfo *info, GError **error)
 {
-    node->mem_total_kib = meminfo_kib(meminfo, "MemTotal");
-    node->mem_free_kib = meminfo_kib(meminfo, "MemFree");
-    node->reclaimable_kib = meminfo_kib(meminfo, "Active(file)") +
-                            meminfo_kib(meminfo, "Inactive(file)") +
-                            meminfo_kib(meminfo, "SReclaimable");
+    node->mem_total_kib = mem_info_kib(info, "MemTotal");
+    node->mem_free_kib = mem_info_kib(info, "MemFree");
+    node->reclaimable_kib =
+        hv_plus(hv_plus(mem_info_kib(info, "Active(file)"), mem_info_kib(info, "Inactive(file)")),
+                mem_info_kib(info, "SReclaimable"));
+    return mem_info_check(info, error);
 }
 
-/* host_meminfo: where this is the only node, the host's memory is the node's; NULL else. */
-static gboolean read_node(const HvRoot *root, int id, const char *host_meminfo,
-                          HvSnapshot *snapshot, GError **error)
+/* host: where this is the only node, the host's memory is the node's; NULL else. */
+static gboolean read_node(const HvRoot *root, int id, MemInfo *host, HvSnapshot *snapshot,
+                          GError **error)
 {
     HvNode node = {.id = id};
-    g_autofree char *meminfo = NULL;
-    if (host_meminfo == NULL) {
+    g_auto(MemInfo) own = {0};
+    if (host == NULL) {
         g_autofree char *path = g_strdup_printf(SYS_NODES "/node%d/meminfo", id);
-        meminfo = hv_root_read_text(root, path, MEMINFO_MAX_BYTES, error);
-        if (meminfo == NULL)
+        if (!mem_info_read(root, path, &own, error))
             return FALSE;
     }
-    fill_node_memory(&node, host_meminfo != NULL ? host_meminfo : meminfo);
+    if (!fill_node_memory(&node, host != NULL ? host : &own, error))
+        return FALSE;
     g_array_append_val(snapshot->nodes, node);
     g_autofree char *base = g_strdup_printf(SYS_NODES "/node%d/hugepages", id);
     return read_node_pools(root, id, base, snapshot, error);
@@ -200,8 +240,7 @@ static gint compare_ids(gconstpointer a, gconstpointer b)
     return *(const int *)a - *(const int *)b;
 }
 
-static gboolean read_nodes(const HvRoot *root, const char *meminfo, HvSnapshot *snapshot,
-                           GError **error)
+static gboolean read_nodes(const HvRoot *root, MemInfo *host, HvSnapshot *snapshot, GError **error)
 {
     g_auto(GStrv) names = hv_root_list(root, SYS_NODES, error);
     if (names == NULL)
@@ -214,14 +253,15 @@ static gboolean read_nodes(const HvRoot *root, const char *meminfo, HvSnapshot *
     }
     g_array_sort(ids, compare_ids);
     for (guint i = 0; i < ids->len; i++)
-        if (!read_node(root, g_array_index(ids, int, i), ids->len == 1 ? meminfo : NULL, snapshot,
+        if (!read_node(root, g_array_index(ids, int, i), ids->len == 1 ? host : NULL, snapshot,
                        error))
             return FALSE;
     if (ids->len > 0)
         return TRUE;
 
     HvNode node = {.id = 0};
-    fill_node_memory(&node, meminfo);
+    if (!fill_node_memory(&node, host, error))
+        return FALSE;
     g_array_append_val(snapshot->nodes, node);
     return read_node_pools(root, 0, SYS_HUGEPAGES, snapshot, error);
 }
@@ -276,15 +316,15 @@ static char *read_arch(const HvRoot *root)
 
 HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error)
 {
-    g_autofree char *meminfo = hv_root_read_text(root, "/proc/meminfo", MEMINFO_MAX_BYTES, error);
-    if (meminfo == NULL)
+    g_auto(MemInfo) host = {0};
+    if (!mem_info_read(root, "/proc/meminfo", &host, error))
         return NULL;
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_new();
     snapshot->arch = read_arch(root);
-    snapshot->mem_available_kib = meminfo_kib(meminfo, "MemAvailable");
+    snapshot->mem_available_kib = mem_info_kib(&host, "MemAvailable");
     snapshot->base_page_kib = (guint64)sysconf(_SC_PAGESIZE) / 1024;
-    if (!read_sizes(root, meminfo_kib(meminfo, "Hugepagesize"), snapshot, error) ||
-        !read_nodes(root, meminfo, snapshot, error))
+    if (!read_sizes(root, mem_info_kib(&host, "Hugepagesize"), snapshot, error) ||
+        !read_nodes(root, &host, snapshot, error) || !mem_info_check(&host, error))
         return NULL;
     read_watermarks(root, snapshot);
     return g_steal_pointer(&snapshot);

@@ -71,7 +71,10 @@ static int32_t fail(struct hugevm_error *error, int32_t code, const char *messag
     copy_text(full.message, sizeof full.message, message);
     copy_text(full.hint, sizeof full.hint, hint);
     full.size = error->size;
-    memcpy(error, &full, MIN(sizeof full, error->size));
+    gsize bytes = MIN(sizeof full, error->size);
+    memcpy(error, &full, bytes);
+    if (bytes > offsetof(struct hugevm_error, message))
+        ((char *)error)[bytes - 1] = '\0'; /* a text that their size cuts off ends all the same */
     return code;
 }
 
@@ -111,14 +114,31 @@ static gboolean take_struct(void *to, gsize to_bytes, const void *from)
     return TRUE;
 }
 
-static gboolean check_version(const struct hugevm_host *host, struct hugevm_error *error)
+/*
+ * Major versions first: of another major's struct only its first fields are known.
+ * FALSE with an error, *out_code its code.
+ */
+static gboolean take_host(struct hugevm_host *to, const struct hugevm_host *from,
+                          struct hugevm_error *error, int32_t *out_code)
 {
-    if (host->abi_major == HUGEVM_ABI_MAJOR)
+    uint32_t size, major = 0, minor = 0;
+    memcpy(&size, from, sizeof size);
+    if (size >= offsetof(struct hugevm_host, features)) {
+        major = from->abi_major;
+        minor = from->abi_minor;
+    }
+    if (size >= offsetof(struct hugevm_host, features) && major != HUGEVM_ABI_MAJOR) {
+        g_autofree char *message =
+            g_strdup_printf("the host speaks hugevm ABI %u.%u, this plugin %u.%u", major, minor,
+                            HUGEVM_ABI_MAJOR, HUGEVM_ABI_MINOR);
+        *out_code = fail(error, HUGEVM_ERROR_ABI_MISMATCH, message,
+                         "use a plugin of the host's major version");
+        return FALSE;
+    }
+    if (major == HUGEVM_ABI_MAJOR && take_struct(to, sizeof *to, from))
         return TRUE;
-    g_autofree char *message =
-        g_strdup_printf("the host speaks hugevm ABI %u.%u, this plugin %u.%u", host->abi_major,
-                        host->abi_minor, HUGEVM_ABI_MAJOR, HUGEVM_ABI_MINOR);
-    fail(error, HUGEVM_ERROR_ABI_MISMATCH, message, "use a plugin of the host's major version");
+    *out_code = fail_invalid(error, "hugevm_host is too small to hold a version, or has fields of "
+                                    "a newer version set");
     return FALSE;
 }
 
@@ -127,13 +147,13 @@ static int32_t module_open(const struct hugevm_host *host, const struct hugevm_o
 {
     struct hugevm_host own_host;
     struct hugevm_options own_options = {.size = sizeof own_options};
+    int32_t code;
     if (host == NULL || out_handle == NULL)
         return fail_invalid(error, "open: host or out_handle is NULL");
-    if (!take_struct(&own_host, sizeof own_host, host) ||
-        (options != NULL && !take_struct(&own_options, sizeof own_options, options)))
-        return fail_invalid(error, "open: a struct has no size, or fields of a newer version set");
-    if (!check_version(&own_host, error))
-        return HUGEVM_ERROR_ABI_MISMATCH;
+    if (!take_host(&own_host, host, error, &code))
+        return code;
+    if (options != NULL && !take_struct(&own_options, sizeof own_options, options))
+        return fail_invalid(error, "hugevm_options has no size, or fields of a newer version set");
     struct hugevm_handle *handle = g_new0(struct hugevm_handle, 1);
     handle->host = own_host;
     handle->agent =
@@ -417,12 +437,11 @@ __attribute__((visibility("default"))) int32_t hugevm_plugin_negotiate(
     struct hugevm_error *error)
 {
     struct hugevm_host own_host;
+    int32_t code;
     if (out_plugin == NULL)
         return fail_invalid(error, "negotiate: out_plugin is NULL");
-    if (host != NULL && !take_struct(&own_host, sizeof own_host, host))
-        return fail_invalid(error, "hugevm_host has no size, or fields of a newer version set");
-    if (host != NULL && !check_version(&own_host, error))
-        return HUGEVM_ERROR_ABI_MISMATCH;
+    if (host != NULL && !take_host(&own_host, host, error, &code))
+        return code;
     *out_plugin = &plugin;
     return HUGEVM_OK;
 }
