@@ -130,7 +130,7 @@ run_tests() {
     open_kvm
     trap close_kvm EXIT
     status=0
-    meson test -C build --no-rebuild --print-errorlogs || status=$?
+    meson test -C build --no-rebuild --print-errorlogs --timeout-multiplier 4 || status=$?
     python3 tests/summary.py build/meson-logs/testlog.json || status=1
     return "$status"
 }
@@ -140,7 +140,7 @@ sanitize() {
     mkdir -p build
     build_in build/sanitize -Db_sanitize=address,undefined
     UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-        meson test -C build/sanitize --no-rebuild --print-errorlogs \
+        meson test -C build/sanitize --no-rebuild --print-errorlogs --timeout-multiplier 4 \
         --suite unit --suite host --suite abi --suite fuzz
 }
 

@@ -325,8 +325,19 @@ static xmlDoc *read_document(Parse *parse, GError **error)
     return NULL;
 }
 
+/* libxml2 sets itself up at its first use, which two threads must not do at once. */
+static void ensure_libxml2(void)
+{
+    static gsize is_ready;
+    if (g_once_init_enter(&is_ready)) {
+        xmlInitParser();
+        g_once_init_leave(&is_ready, 1);
+    }
+}
+
 HvDom *hv_dom_parse(const char *xml, gsize xml_bytes, GError **error)
 {
+    ensure_libxml2();
     if (!check_bytes(xml, xml_bytes, error) || !check_declaration(xml, xml_bytes, error) ||
         !check_tags(xml, xml_bytes, error))
         return NULL;

@@ -37,12 +37,13 @@ gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process)
     return now.pid != 0 && now.start_ticks == process->start_ticks;
 }
 
-/* Does a command line (words ended by NUL) belong to a QEMU that runs this VM? */
+/*
+ * Does a command line (words ended by NUL) run this VM? Whatever the emulator is
+ * called: to overlook one means giving away the pages of a VM that runs.
+ */
 static gboolean is_qemu_of(const char *words, gsize n, const char *uuid)
 {
     const char *end = words + n;
-    if (n == 0 || strstr(words, "qemu") == NULL)
-        return FALSE;
     for (const char *word = words; word < end; word += strlen(word) + 1) {
         const char *value = word + strlen(word) + 1;
         if (strcmp(word, "-uuid") == 0 && value < end)

@@ -32,11 +32,12 @@
 static gboolean make_directory(const char *path, GError **error)
 {
     struct stat st;
-    if ((mkdir(path, 0755) == 0 && chmod(path, 0755) == 0) || errno == EEXIST) {
-        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid())
-            return TRUE;
-        errno = ENOTDIR;
-    }
+    if (mkdir(path, 0755) == 0 && chmod(path, 0755) == 0)
+        return TRUE;
+    if (errno == EEXIST && lstat(path, &st) == 0)
+        errno = !S_ISDIR(st.st_mode) ? ENOTDIR : st.st_uid != geteuid() ? EACCES : 0;
+    if (errno == 0)
+        return TRUE;
     hv_set_error(error, errno == EACCES ? HV_ERROR_PERMISSION : HV_ERROR_SYSTEM,
                  errno == EACCES ? "run it as root" : NULL, "cannot use the directory %s: %s", path,
                  g_strerror(errno));

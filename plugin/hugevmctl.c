@@ -173,6 +173,15 @@ static gboolean print_version(const char *name, const char *value, gpointer data
     exit(EXIT_DONE);
 }
 
+/* A report that did not reach its reader is a failure, whatever it said. */
+static int finish(int status)
+{
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return status;
+    fprintf(stderr, "hugevmctl: cannot write to standard output: %s\n", g_strerror(errno));
+    return status != EXIT_DONE ? status : EXIT_SYSTEM;
+}
+
 int main(int argc, char **argv)
 {
     const GOptionEntry version_entries[] = {
@@ -195,7 +204,7 @@ int main(int argc, char **argv)
         return cmd_fail_usage(NULL, "which command?");
     for (guint i = 0; i < G_N_ELEMENTS(commands); i++)
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(&globals, argc - 1, argv + 1);
+            return finish(commands[i].run(&globals, argc - 1, argv + 1));
     g_autofree char *quoted = hv_quote(argv[1]);
     return cmd_fail_usage(NULL, "there is no command %s", quoted);
 }
