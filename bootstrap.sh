@@ -99,7 +99,6 @@ build() {
 # libvirt probes QEMU anew at every start, for a minute in all, where /dev/kvm is there but
 # closed to QEMU's user; opened for the time of a run, as udev does it on a complete host.
 open_kvm() {
-    kvm_was=
     [ "$(id -u)" = 0 ] && [ -c /dev/kvm ] && getent group kvm >/dev/null || return 0
     case $(stat -c %a /dev/kvm) in
     *[67]? | *[67]) return 0 ;;
@@ -108,17 +107,26 @@ open_kvm() {
     chgrp kvm /dev/kvm && chmod 660 /dev/kvm
 }
 
+kvm_was=
 close_kvm() {
     [ -n "$kvm_was" ] || return 0
     chown "${kvm_was% *}" /dev/kvm && chmod "${kvm_was#* }" /dev/kvm
     kvm_was=
 }
 
+# dash runs the EXIT trap for an exit only, not for a signal
+restore_at_exit() {
+    trap close_kvm EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
 demo() {
     build
     [ "$(id -u)" = 0 ] || die 'the demo starts VMs on huge pages: run it as root'
+    restore_at_exit
     open_kvm
-    trap close_kvm EXIT
     sh tests/demo/demo.sh build/plugin/hugevmctl
 }
 
@@ -127,8 +135,8 @@ run_tests() {
     build
     # the kernel for the throwaway VM; without it those tests say that they were skipped
     sh tests/kernel/fetch-kernel.sh build/kernel >/dev/null || say 'bootstrap.sh: no kernel to boot'
+    restore_at_exit
     open_kvm
-    trap close_kvm EXIT
     status=0
     meson test -C build --no-rebuild --print-errorlogs --timeout-multiplier 4 || status=$?
     python3 tests/summary.py build/meson-logs/testlog.json || status=1

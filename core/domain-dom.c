@@ -209,7 +209,7 @@ static gboolean check_tags(const char *xml, gsize xml_bytes, GError **error)
 /* TRUE if what follows the word "encoding" of an XML declaration is ="UTF-8". */
 static gboolean names_utf8(const char *text, const char *end)
 {
-    static const char *const names[] = {"UTF-8", "UTF8"};
+    static const char *const names[] = {"UTF-8", "UTF8", "US-ASCII", "ASCII"};
     const char *at = text + strspn(text, " \t\r\n");
     if (at >= end || *at != '=')
         return FALSE;

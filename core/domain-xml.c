@@ -158,6 +158,13 @@ HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error)
     return g_steal_pointer(&domain);
 }
 
+HvDomain *hv_domain_parse_identity(const char *xml, gsize xml_bytes, GError **error)
+{
+    g_autoptr(HvDom) dom = hv_dom_parse(xml, xml_bytes, error);
+    g_autoptr(HvDomain) domain = domain_new();
+    return dom != NULL && read_identity(domain, dom, error) ? g_steal_pointer(&domain) : NULL;
+}
+
 void hv_domain_free(HvDomain *domain)
 {
     if (domain == NULL)

@@ -80,6 +80,12 @@ typedef struct {
  * a root other than <domain>, a bad number or unit, no memory at all.
  */
 HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error);
+
+/*
+ * The same with name and UUID only, for a VM that has nothing to do with huge
+ * pages: what its memory looks like is then libvirt's to judge.
+ */
+HvDomain *hv_domain_parse_identity(const char *xml, gsize xml_bytes, GError **error);
 void hv_domain_free(HvDomain *domain);
 
 /* <hugepages> without any <page>: every cell gets the default size. */

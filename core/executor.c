@@ -2,7 +2,7 @@
 /*
  * The ladder: split larger pages where the plan says so, grow in bounded steps,
  * compact and grow, drop caches and grow; what a node cannot give is tried on
- * other nodes, where the need allows it. Between two steps no lock is held: there
+ * other nodes, where any node may serve the need. Between two steps no lock is held: there
  * the host hears of the progress and may cancel, and the deadline is looked at.
  */
 #include "executor.h"
@@ -32,7 +32,8 @@ typedef struct {
     const HvExecutor *executor;
     guint64 done_pages;
     guint64 total_pages;
-    HvNodeSet exhausted; /* nodes that could not give what was planned */
+    HvNodeSet exhausted;  /* nodes that could not give what was planned */
+    gboolean is_at_floor; /* the last step was cut by the memory kept for the host */
 } Growth;
 
 static gboolean check_go_on(Growth *growth, const HvStep *step, GError **error)
@@ -84,6 +85,7 @@ static gboolean grow_until_short(Growth *growth, const HvStep *step, guint64 *le
         if (!hv_pool_resize(&growth->executor->writer, &resize, &resized, error))
             return FALSE;
         guint64 got = MIN(asked, hv_minus(resized.after_total, resized.before_total));
+        growth->is_at_floor = hv_minus(resized.wanted_total, resized.before_total) < asked;
         *left -= got;
         growth->done_pages += got;
         if (got < asked)
@@ -107,6 +109,10 @@ static gboolean grow_step(Growth *growth, const HvStep *step, guint64 *left, GEr
     const HvExecutor *executor = growth->executor;
     if (!grow_until_short(growth, step, left, error))
         return FALSE;
+    if (growth->is_at_floor) /* compaction gives contiguity, not memory */
+        return TRUE;
+    if (*left > 0 && !check_go_on(growth, step, error))
+        return FALSE;
     if (*left > 0 && executor->writer.settings->compact) {
         compact_node(executor->writer.root, step->node);
         if (!grow_until_short(growth, step, left, error))
@@ -125,16 +131,21 @@ static void set_short_grant(const Growth *growth, const HvStep *step, guint64 le
 {
     const HvSettings *settings = growth->executor->writer.settings;
     g_autofree char *size = hv_format_kib(step->size_kib);
-    hv_set_error(error, HV_ERROR_SHORTAGE,
-                 settings->drop_caches
-                     ? "allocate the pages at boot, where memory is not yet fragmented"
-                     : "allocate the pages at boot, or try drop_caches = true in "
-                       "/etc/hugevm/hugevm.conf",
+    const char *hint = "allocate the pages at boot, or try drop_caches = true in "
+                       "/etc/hugevm/hugevm.conf";
+    const char *why = settings->compact ? "its memory is fragmented, also after compaction"
+                                        : "its memory is fragmented";
+    if (growth->is_at_floor) {
+        hint = "stop something, use a smaller VM, or lower host_memory_floor in "
+               "/etc/hugevm/hugevm.conf";
+        why = "the rest of its memory is kept for the host";
+    } else if (settings->drop_caches) {
+        hint = "allocate the pages at boot, where memory is not yet fragmented";
+    }
+    hv_set_error(error, HV_ERROR_SHORTAGE, hint,
                  "node %d gave %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
-                 " pages of %s asked for%s: its memory is fragmented or at the floor kept for the "
-                 "host; what was got is given back",
-                 step->node, step->pages - left, step->pages, size,
-                 settings->compact ? ", after compaction" : "");
+                 " pages of %s asked for: %s; what was got is given back",
+                 step->node, step->pages - left, step->pages, size, why);
 }
 
 /* Looks for other nodes for what is missing of a step; FALSE: there are none. */

@@ -9,6 +9,8 @@
 #include <json-glib/json-glib.h>
 #include <string.h>
 
+#define MAX_DEPTH 16 /* the ledger's own is 5 */
+
 static void add_u64(JsonBuilder *builder, const char *name, guint64 value)
 {
     json_builder_set_member_name(builder, name);
@@ -93,6 +95,7 @@ static void add_pools(JsonBuilder *builder, const HvLedger *ledger)
         add_u64(builder, "size_kib", intent->size_kib);
         add_u64(builder, "before_pages", intent->before_pages);
         add_u64(builder, "target_pages", intent->target_pages);
+        add_u64(builder, "others_pages", intent->others_pages);
         json_builder_end_object(builder);
     }
     json_builder_end_array(builder);
@@ -200,7 +203,8 @@ static gboolean read_intent(JsonObject *object, HvLedger *ledger)
     HvIntent intent;
     if (!get_node_id(object, &intent.node) || !get_size(object, &intent.size_kib) ||
         !get_u64(object, "before_pages", &intent.before_pages) ||
-        !get_u64(object, "target_pages", &intent.target_pages))
+        !get_u64(object, "target_pages", &intent.target_pages) ||
+        !get_u64(object, "others_pages", &intent.others_pages))
         return FALSE;
     g_array_append_val(ledger->intents, intent);
     return TRUE;
@@ -274,11 +278,29 @@ static gboolean read_claim(JsonObject *object, HvLedger *ledger)
            read_process(object, "qemu", &claim->qemu) && read_needs(object, claim->needs);
 }
 
+/* json-glib reads nested values by recursion: a text that only nests would end the process. */
+static gboolean is_flat(const char *text)
+{
+    guint depth = 0;
+    gboolean in_string = FALSE;
+    for (const char *p = text; *p != '\0'; p++) {
+        if (in_string && *p == '\\' && p[1] != '\0')
+            p++;
+        else if (*p == '"')
+            in_string = !in_string;
+        else if (!in_string && (*p == '[' || *p == '{') && ++depth > MAX_DEPTH)
+            return FALSE;
+        else if (!in_string && (*p == ']' || *p == '}') && depth > 0)
+            depth--;
+    }
+    return TRUE;
+}
+
 HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger **out_ledger)
 {
     *out_ledger = NULL;
     g_autoptr(JsonParser) parser = json_parser_new_immutable();
-    if (!json_parser_load_from_data(parser, text, -1, NULL))
+    if (!is_flat(text) || !json_parser_load_from_data(parser, text, -1, NULL))
         return HV_LEDGER_TEXT_DAMAGED;
     JsonNode *root = json_parser_get_root(parser);
     guint64 format;

@@ -122,7 +122,7 @@ static void credit(HvGrown *grown, const HvIntent *intent, guint64 now_pages)
     if (intent->target_pages >= intent->before_pages) {
         guint64 added = MIN(hv_minus(now_pages, intent->before_pages),
                             intent->target_pages - intent->before_pages);
-        grown->grown_pages += added;
+        grown->grown_pages += hv_minus(added, intent->others_pages);
         grown->persistent_pages = intent->before_pages + added;
     } else {
         guint64 taken = MIN(hv_minus(intent->before_pages, now_pages),

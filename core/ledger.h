@@ -47,6 +47,7 @@ typedef struct {
     guint64 size_kib;
     guint64 before_pages; /* persistent */
     guint64 target_pages; /* persistent */
+    guint64 others_pages; /* of an increase, what stays the administrator's (his page, split) */
 } HvIntent;
 
 typedef struct {

@@ -20,6 +20,7 @@
 #include "page-size.h"
 
 #define RECORD_LOCK_US (10 * G_USEC_PER_SEC)
+#define MAX_PINS 4
 
 typedef struct {
     gboolean is_pin;      /* this write only pins surplus; the change itself comes next */
@@ -66,19 +67,26 @@ static const HvPool *find_pool(const HvSnapshot *snapshot, const HvResize *resiz
     return pool;
 }
 
-/* Records the intent to make all surplus of a size persistent; the total of all pools, or 0 where
- * there is no surplus. */
+/*
+ * Records the intent to make all surplus of a size persistent; the total of all
+ * pools, or 0 where there is no surplus. Each pool may grow by all of it: surplus
+ * that goes between our reading and our writing is made up by the kernel anywhere.
+ */
 static guint64 announce_pin(HvLedger *ledger, const HvSnapshot *snapshot, guint64 size_kib)
 {
     guint64 total = 0, surplus = 0;
     for (guint i = 0; i < snapshot->pools->len; i++) {
         const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
-        if (pool->size_kib != size_kib)
-            continue;
-        total += pool->total_pages;
-        surplus += pool->surplus_pages;
-        HvIntent intent = {pool->node, size_kib, hv_pool_persistent(pool), pool->total_pages};
-        if (pool->surplus_pages > 0)
+        if (pool->size_kib == size_kib) {
+            total += pool->total_pages;
+            surplus += pool->surplus_pages;
+        }
+    }
+    for (guint i = 0; surplus > 0 && i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        guint64 persistent = hv_pool_persistent(pool);
+        HvIntent intent = {pool->node, size_kib, persistent, persistent + surplus, 0};
+        if (pool->size_kib == size_kib)
             hv_ledger_begin_write(ledger, &intent);
     }
     return surplus > 0 ? total : 0;
@@ -102,7 +110,7 @@ static gboolean announce(const HvPoolWriter *writer, const HvResize *resize, Wri
     if (write.write_total != write.before_total) {
         guint64 pin_total = announce_pin(transaction->ledger, snapshot, resize->size_kib);
         write.is_pin = pin_total > 0;
-        HvIntent intent = {resize->node, resize->size_kib, pool->total_pages, write.write_total};
+        HvIntent intent = {resize->node, resize->size_kib, pool->total_pages, write.write_total, 0};
         if (write.is_pin)
             write.write_total = pin_total;
         else
@@ -158,13 +166,17 @@ static gboolean write_once(const HvPoolWriter *writer, const HvResize *resize, W
 gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvResized *out,
                         GError **error)
 {
-    Write write;
+    Write write = {.is_pin = TRUE};
     g_auto(HvFd) lock =
         hv_store_lock_size(writer->store, resize->size_kib, writer->deadline_us, error);
-    if (lock < 0 || !write_once(writer, resize, &write, error) ||
-        (write.is_pin && !write_once(writer, resize, &write, error)))
+    if (lock < 0)
         return FALSE;
-    *out = (HvResized){write.before_total, write.after_total};
+    for (guint i = 0; write.is_pin && i < MAX_PINS; i++)
+        if (!write_once(writer, resize, &write, error))
+            return FALSE;
+    /* surplus that comes back each time: nothing was changed but the pins */
+    guint64 wanted = write.is_pin ? write.after_total : write.write_total;
+    *out = (HvResized){write.before_total, wanted, write.after_total};
     return TRUE;
 }
 
@@ -179,7 +191,7 @@ static guint64 splittable(const HvWorld *world, const HvPool *large, const HvPoo
 }
 
 static gboolean announce_split(const HvPoolWriter *writer, const HvSplit *split, guint64 *out_pages,
-                               GError **error)
+                               guint64 *out_large_before, GError **error)
 {
     g_autoptr(HvTransaction) transaction =
         hv_transaction_begin(writer->store, writer->deadline_us, error);
@@ -196,11 +208,14 @@ static gboolean announce_split(const HvPoolWriter *writer, const HvSplit *split,
     *out_pages =
         large != NULL && small != NULL ? splittable(&world, large, small, split->pages) : 0;
     if (*out_pages > 0) {
+        *out_large_before = large->total_pages;
         guint64 ratio = split->size_kib / split->to_kib;
+        guint64 own = MIN(*out_pages,
+                          hv_ledger_grown_pages(transaction->ledger, split->node, split->size_kib));
         HvIntent down = {split->node, split->size_kib, large->total_pages,
-                         large->total_pages - *out_pages};
+                         large->total_pages - *out_pages, 0};
         HvIntent up = {split->node, split->to_kib, small->total_pages,
-                       small->total_pages + *out_pages * ratio};
+                       small->total_pages + *out_pages * ratio, hv_minus(*out_pages, own) * ratio};
         hv_ledger_begin_write(transaction->ledger, &down);
         hv_ledger_begin_write(transaction->ledger, &up);
         transaction->is_changed = TRUE;
@@ -208,7 +223,9 @@ static gboolean announce_split(const HvPoolWriter *writer, const HvSplit *split,
     return hv_transaction_commit(transaction, error);
 }
 
-static gboolean record_split(const HvPoolWriter *writer, const HvSplit *split, GError **error)
+/* Reads back: *pages, announced, becomes what the kernel did. */
+static gboolean record_split(const HvPoolWriter *writer, const HvSplit *split, guint64 large_before,
+                             guint64 *pages, GError **error)
 {
     g_autoptr(HvTransaction) transaction =
         hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
@@ -217,30 +234,31 @@ static gboolean record_split(const HvPoolWriter *writer, const HvSplit *split, G
     g_autoptr(HvSnapshot) large = read_settled(writer, transaction, split->size_kib, error);
     g_autoptr(HvSnapshot) small =
         large != NULL ? read_settled(writer, transaction, split->to_kib, error) : NULL;
-    return small != NULL && hv_transaction_commit(transaction, error);
+    if (small == NULL)
+        return FALSE;
+    const HvPool *pool = hv_snapshot_pool(small, split->node, split->size_kib);
+    *pages = MIN(*pages, hv_minus(large_before, pool != NULL ? pool->total_pages : large_before));
+    return hv_transaction_commit(transaction, error);
 }
 
 gboolean hv_pool_split(const HvPoolWriter *writer, const HvSplit *split, guint64 *out_pages,
                        GError **error)
 {
+    guint64 large_before = 0;
     g_auto(HvFd) large_lock =
         hv_store_lock_size(writer->store, split->size_kib, writer->deadline_us, error);
     if (large_lock < 0)
         return FALSE;
     g_auto(HvFd) small_lock =
         hv_store_lock_size(writer->store, split->to_kib, writer->deadline_us, error);
-    if (small_lock < 0 || !announce_split(writer, split, out_pages, error))
+    if (small_lock < 0 || !announce_split(writer, split, out_pages, &large_before, error))
         return FALSE;
     if (*out_pages == 0)
         return TRUE;
     g_autofree char *path = g_strdup_printf(
         "/sys/devices/system/node/node%d/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/demote",
         split->node, split->size_kib);
-    g_autoptr(GError) write_error = NULL;
-    gboolean is_written = hv_root_write_u64(writer->root, path, *out_pages, &write_error);
-    if (!record_split(writer, split, error))
-        return FALSE;
-    if (!is_written)
-        *out_pages = 0; /* the caller grows instead */
-    return TRUE;
+    /* a write that fails has split nothing, which the record shows: the caller grows instead */
+    hv_root_write_u64(writer->root, path, *out_pages, NULL);
+    return record_split(writer, split, large_before, out_pages, error);
 }

@@ -25,6 +25,7 @@ typedef struct {
 
 typedef struct {
     guint64 before_total;
+    guint64 wanted_total; /* as decided: less than asked for where the floor allowed no more */
     guint64 after_total;
 } HvResized;
 
@@ -40,6 +41,10 @@ typedef struct {
     guint64 pages;
 } HvSplit;
 
-/* *out_pages: larger pages that were split, perhaps fewer than asked. Errors as above. */
+/*
+ * *out_pages: larger pages that were split, perhaps fewer than asked. The smaller
+ * pages count as grown as far as the larger ones did: an administrator's page stays
+ * his, in pieces. Errors as above.
+ */
 gboolean hv_pool_split(const HvPoolWriter *writer, const HvSplit *split, guint64 *out_pages,
                        GError **error);

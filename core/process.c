@@ -6,11 +6,13 @@
 #include <string.h>
 
 #define STAT_MAX_BYTES 4096
+#define STATUS_MAX_BYTES (64 * 1024)
 #define CMDLINE_MAX_BYTES (1024 * 1024)
 #define POLL_US (10 * 1000)
 
 /* Fields behind the command name, which itself may hold blanks and parentheses. */
 #define FIELD_STATE 0
+#define FIELD_THREADS 17
 #define FIELD_START 19
 
 HvProcess hv_process_identify(const HvRoot *root, gint64 pid)
@@ -25,10 +27,14 @@ HvProcess hv_process_identify(const HvRoot *root, gint64 pid)
         return none;
     g_auto(GStrv) fields = g_strsplit(behind_name + 2, " ", FIELD_START + 2);
     HvProcess process = {.pid = pid};
-    if (g_strv_length(fields) <= FIELD_START || strchr("ZXx", fields[FIELD_STATE][0]) != NULL ||
+    guint64 threads;
+    if (g_strv_length(fields) <= FIELD_START || fields[FIELD_STATE][0] == 0 ||
+        !hv_parse_u64(fields[FIELD_THREADS], &threads) ||
         !hv_parse_u64(fields[FIELD_START], &process.start_ticks))
         return none;
-    return process;
+    /* a first thread that has ended is a zombie while others still hold the memory */
+    gboolean is_dead = strchr("ZXx", fields[FIELD_STATE][0]) != NULL && threads <= 1;
+    return is_dead ? none : process;
 }
 
 gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process)
@@ -52,26 +58,60 @@ static gboolean is_qemu_of(const char *words, gsize n, const char *uuid)
     return FALSE;
 }
 
+/* A user as hosts use them for daemons and QEMU; not one that people log in as. */
+static gboolean is_system_user(guint64 uid)
+{
+    return uid < 1000 || (uid >= 60000 && uid < 65000);
+}
+
+/* The number behind "KEY:" in /proc/PID/status; FALSE: there is none. */
+static gboolean status_number(const char *status, const char *key, guint64 *out_value)
+{
+    const char *found = strstr(status, key);
+    if (found == NULL)
+        return FALSE;
+    const char *value = found + strlen(key) + strspn(found + strlen(key), " \t");
+    g_autofree char *digits = g_strndup(value, strspn(value, "0123456789"));
+    return hv_parse_u64(digits, out_value);
+}
+
+/*
+ * A command line is anybody's to write: a stranger who copies one must not be able
+ * to keep a VM's pages. So QEMU is only who holds huge pages and runs as a user of
+ * the system's.
+ */
+static gboolean is_trusted(const HvRoot *root, const char *pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/status", pid);
+    g_autofree char *status = hv_root_read_text(root, path, STATUS_MAX_BYTES, NULL);
+    guint64 uid, huge_kib;
+    return status != NULL && status_number(status, "\nUid:", &uid) && is_system_user(uid) &&
+           status_number(status, "\nHugetlbPages:", &huge_kib) && huge_kib > 0;
+}
+
+static gboolean has_command_line_of(const HvRoot *root, const char *pid, const char *uuid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/cmdline", pid);
+    g_autofree char *real = hv_root_path(root, path);
+    g_autofree char *words = NULL;
+    gsize n = 0;
+    /* GLib ends the bytes with a NUL of its own, so the last word always ends */
+    return g_file_get_contents(real, &words, &n, NULL) && n <= CMDLINE_MAX_BYTES &&
+           is_qemu_of(words, n, uuid);
+}
+
 HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid)
 {
     HvProcess none = {0};
     g_auto(GStrv) names = hv_root_list(root, "/proc", NULL);
     for (guint i = 0; names != NULL && names[i] != NULL; i++) {
         guint64 pid;
-        if (!hv_parse_u64(names[i], &pid))
+        if (!hv_parse_u64(names[i], &pid) || !has_command_line_of(root, names[i], uuid) ||
+            !is_trusted(root, names[i]))
             continue;
-        g_autofree char *path = g_strdup_printf("/proc/%s/cmdline", names[i]);
-        g_autofree char *real = hv_root_path(root, path);
-        g_autofree char *words = NULL;
-        gsize n = 0;
-        /* GLib ends the bytes with a NUL of its own, so the last word always ends */
-        if (!g_file_get_contents(real, &words, &n, NULL) || n > CMDLINE_MAX_BYTES)
-            continue;
-        if (is_qemu_of(words, n, uuid)) {
-            HvProcess process = hv_process_identify(root, (gint64)pid);
-            if (process.pid != 0)
-                return process;
-        }
+        HvProcess process = hv_process_identify(root, (gint64)pid);
+        if (process.pid != 0)
+            return process;
     }
     return none;
 }

@@ -15,7 +15,10 @@ HvProcess hv_process_identify(const HvRoot *root, gint64 pid);
 /* Is exactly this process alive? FALSE for pid 0. */
 gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process);
 
-/* The QEMU that runs this VM (its command line has "-uuid UUID"); pid 0: none. */
+/*
+ * The QEMU that runs this VM: its command line has "-uuid UUID", it maps huge
+ * pages, and its user is none that people log in as; pid 0: none.
+ */
 HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid);
 
 /* Waits until the process has ended and its memory is free, at most timeout_ms. */

@@ -91,6 +91,13 @@ static gboolean replace_property_size(HvBuild *build, guint64 *size_kib, GError 
     }
     guint64 named_kib = size_named_by_xml(build);
     *size_kib = named_kib != 0 ? named_kib : fallback_size(build);
+    if (*size_kib == 0) {
+        hv_set_error(error, HV_ERROR_PROPERTY, "set hugepages to one of these, in KiB",
+                     "the VM property hugepages asks for pages of %s; this host offers %s, and "
+                     "none of them is its default",
+                     asked, offered);
+        return FALSE;
+    }
     g_autofree char *taken = hv_format_kib(*size_kib);
     hv_build_warn(build,
                   "the VM property hugepages asks for pages of %s, this host offers %s: using %s",

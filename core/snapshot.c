@@ -20,6 +20,7 @@
 
 #define SYS_HUGEPAGES "/sys/kernel/mm/hugepages"
 #define SYS_NODES "/sys/devices/system/node"
+#define MAX_READS 8
 #define MEMINFO_MAX_BYTES (64 * 1024)
 #define ZONEINFO_MAX_BYTES (16 * 1024 * 1024)
 
@@ -184,9 +185,19 @@ static gboolean read_pool(const HvRoot *root, const char *base, HvPool *pool, GE
     g_autofree char *total = g_strconcat(dir, "/nr_hugepages", NULL);
     g_autofree char *free_pages = g_strconcat(dir, "/free_hugepages", NULL);
     g_autofree char *surplus = g_strconcat(dir, "/surplus_hugepages", NULL);
-    return hv_root_read_u64(root, total, &pool->total_pages, error) &&
-           hv_root_read_u64(root, free_pages, &pool->free_pages, error) &&
-           read_optional_u64(root, surplus, &pool->surplus_pages, error);
+    /* a surplus page that is freed between two reads would look like a persistent one: read until
+     * the surplus stands still */
+    for (guint i = 0; i < MAX_READS; i++) {
+        guint64 surplus_before;
+        if (!read_optional_u64(root, surplus, &surplus_before, error) ||
+            !hv_root_read_u64(root, total, &pool->total_pages, error) ||
+            !hv_root_read_u64(root, free_pages, &pool->free_pages, error) ||
+            !read_optional_u64(root, surplus, &pool->surplus_pages, error))
+            return FALSE;
+        if (pool->surplus_pages == surplus_before)
+            break;
+    }
+    return TRUE;
 }
 
 /* The pools of one node. A memory-less node has a directory without hugepages/. */

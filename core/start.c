@@ -104,11 +104,37 @@ static gboolean check_no_edit_needed(const Start *start, GError **error)
     return TRUE;
 }
 
+/* Can this VM have anything to do with huge pages? No parsing: whatever is wrong with it. */
+static gboolean mentions_hugepages(const HvVm *vm)
+{
+    static const char *const words[] = {"hugepages", "pagesize"};
+    const char *value =
+        vm->properties != NULL ? g_hash_table_lookup(vm->properties, "hugepages") : NULL;
+    if (value != NULL && value[0] != '\0')
+        return TRUE;
+    for (guint i = 0; i < G_N_ELEMENTS(words); i++)
+        if (memmem(vm->xml, vm->xml_bytes, words[i], strlen(words[i])) != NULL)
+            return TRUE;
+    return FALSE;
+}
+
+/* A memory that we do not understand is an error only for a VM that may want huge pages. */
+static HvDomain *parse(const HvVm *vm, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    HvDomain *domain = hv_domain_parse(vm->xml, vm->xml_bytes, &local);
+    if (domain == NULL && !mentions_hugepages(vm))
+        domain = hv_domain_parse_identity(vm->xml, vm->xml_bytes, NULL);
+    if (domain == NULL)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return domain;
+}
+
 /* Request and settings. outcome->request stays NULL for a VM without huge pages. */
 static gboolean prepare(Start *start, GError **error)
 {
     const HvVm *vm = start->vm;
-    start->domain = hv_domain_parse(vm->xml, vm->xml_bytes, error);
+    start->domain = parse(vm, error);
     if (start->domain == NULL)
         return FALSE;
     g_autoptr(HvProperties) properties = hv_properties_read(vm->properties, start->domain, error);
@@ -162,7 +188,9 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
         g_propagate_error(error, g_steal_pointer(&local));
         return NULL;
     }
-    hv_ledger_prune(agent->root, ledger); /* as a start would; only this copy changes */
+    /* as a start would; only this copy changes. Intents: a start settles them first */
+    hv_ledger_prune(agent->root, ledger);
+    g_array_set_size(ledger->intents, 0);
     start.outcome->plan = plan_with(&start, ledger);
     return g_steal_pointer(&start.outcome);
 }
@@ -227,6 +255,12 @@ static ClaimResult try_claim(Start *start, HvStore *store, gint64 deadline_us, G
     if (hv_ledger_prune(agent->root, transaction->ledger))
         start->has_pruned = TRUE;
     HvProcess self = hv_process_identify(agent->root, agent->owner_pid);
+    if (self.pid == 0 && hv_root_is_machine(agent->root)) {
+        hv_set_error(error, HV_ERROR_INVALID, NULL,
+                     "the owner, process %" G_GINT64_FORMAT ", does not exist here",
+                     agent->owner_pid);
+        return CLAIM_FAILED;
+    }
     if (!make_way(start, transaction->ledger, &self, error))
         return CLAIM_FAILED;
 
@@ -342,6 +376,13 @@ static gboolean check_before_taking(const Start *start, GError **error)
     return TRUE;
 }
 
+/* What a killed writer announced counts as taken until it is settled: settle it before planning. */
+static gboolean settle_first(const HvAgent *agent, HvStore *store, GError **error)
+{
+    g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
+    return ledger == NULL || ledger->intents->len == 0 || hv_lifecycle_recover(agent, NULL, error);
+}
+
 HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error)
 {
     g_auto(Start) start = {.agent = agent, .vm = vm};
@@ -364,6 +405,8 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     }
     g_autoptr(HvStore) store = hv_store_open(agent->root, TRUE, error);
     if (store == NULL)
+        return NULL;
+    if (!settle_first(agent, store, error))
         return NULL;
     gboolean is_claimed = claim_pages(&start, store, deadline_us, error);
     gboolean is_good = is_claimed && get_pages(&start, store, deadline_us, error) &&

@@ -34,17 +34,30 @@ static gboolean check_size(const HvRoot *root, guint64 size_kib, GError **error)
     return FALSE;
 }
 
+/* The plan's object lives as long as the parser. */
+static JsonObject *parse_plan(JsonParser *parser, const char *plan_json, GError **error)
+{
+    if (!json_parser_load_from_data(parser, plan_json, -1, error))
+        return NULL;
+    return json_node_get_object(json_parser_get_root(parser));
+}
+
+gboolean agent_check_is_refused(const char *plan_json)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    JsonObject *plan = parse_plan(parser, plan_json, NULL);
+    return plan != NULL && !json_object_get_null_member(plan, "refusal");
+}
+
 gboolean agent_check_mounts(const char *plan_json, GError **error)
 {
     g_autoptr(HvRoot) root = hv_root_new(NULL);
     g_autoptr(JsonParser) parser = json_parser_new();
-    if (!json_parser_load_from_data(parser, plan_json, -1, error))
+    JsonObject *plan = parse_plan(parser, plan_json, error);
+    if (plan == NULL)
         return FALSE;
-    JsonObject *plan = json_node_get_object(json_parser_get_root(parser));
     JsonArray *need = json_object_get_array_member(plan, "need");
-    /* what is refused anyway is refused for its own reason */
-    gboolean needs_mount = json_object_get_boolean_member(plan, "hugetlbfs") &&
-                           json_object_get_null_member(plan, "refusal");
+    gboolean needs_mount = json_object_get_boolean_member(plan, "hugetlbfs");
     for (guint i = 0; needs_mount && i < json_array_get_length(need); i++) {
         JsonObject *row = json_array_get_object_element(need, i);
         if (!check_size(root, (guint64)json_object_get_int_member(row, "size_kib"), error))

@@ -45,6 +45,8 @@ AgentEvents *agent_events_new(GError **error)
     g_autoptr(AgentEvents) events = g_new0(AgentEvents, 1);
     sigset_t set;
     events->callback = -1;
+    /* a reader of our output that goes away must not end us: the VM would stay behind */
+    signal(SIGPIPE, SIG_IGN);
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);

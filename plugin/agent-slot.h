@@ -13,14 +13,14 @@ typedef struct {
     int lock;
 } AgentSlot;
 
-/*
- * Takes the first free slot, and ends VMs that a killed `hugevmctl run` left in
- * any free one: a VM lives no longer than its run. Says on stderr what it ends.
- */
+/* Ends what killed runs left (leftovers.h), then takes the first free slot. */
 AgentSlot *agent_slot_take(GError **error);
 
 /* Lets go; removes what the driver leaves in hugetlbfs mounts. */
 void agent_slot_free(AgentSlot *slot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentSlot, agent_slot_free)
+
+/* The process of the VM that runs in this slot, 0 where it is not known. */
+gint64 agent_slot_qemu_pid(const AgentSlot *slot, const char *name);
 
 char *agent_slot_uri(const AgentSlot *slot);

@@ -26,6 +26,7 @@
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_SYSTEM = 3 };
 
 #define PROGRESS_AFTER_US (500 * 1000)
+#define LEFTOVER_WAIT_US (10 * G_USEC_PER_SEC)
 
 typedef struct {
     const AgentRun *run;
@@ -129,6 +130,15 @@ static int load_plugin(Agent *agent)
     return EXIT_DONE;
 }
 
+/* The driver is still taking note that a killed run's VM has been ended; a VM of the same name
+ * could not start meanwhile. */
+static void wait_for_leftovers(virConnectPtr connection)
+{
+    gint64 give_up_us = g_get_monotonic_time() + LEFTOVER_WAIT_US;
+    while (virConnectListAllDomains(connection, NULL, 0) > 0 && g_get_monotonic_time() < give_up_us)
+        g_usleep(20 * 1000);
+}
+
 static int connect_libvirt(Agent *agent)
 {
     g_autofree char *uri = g_strdup(agent->run->uri);
@@ -141,7 +151,11 @@ static int connect_libvirt(Agent *agent)
         uri = agent_slot_uri(agent->slot);
     }
     agent->connection = virConnectOpen(uri);
-    return agent->connection != NULL ? EXIT_DONE : complain_libvirt("cannot connect to libvirt");
+    if (agent->connection == NULL)
+        return complain_libvirt("cannot connect to libvirt");
+    if (agent->slot != NULL)
+        wait_for_leftovers(agent->connection);
+    return EXIT_DONE;
 }
 
 static struct hugevm_property *list_properties(GHashTable *table, guint64 *out_count)
@@ -180,42 +194,64 @@ static int call_begin(Agent *agent, BeginSlot slot, const char *uuid)
     return code == HUGEVM_OK ? EXIT_DONE : complain_plugin(&error);
 }
 
+static int fail_interrupted(const char *when)
+{
+    g_autofree char *message = g_strdup_printf("interrupted %s", when);
+    complain("", message, NULL);
+    return EXIT_REFUSED;
+}
+
+static int claim_vm(Agent *agent, const char *uuid)
+{
+    int status = call_begin(agent, agent->plugin->before_vm_start, uuid);
+    if (status != EXIT_DONE)
+        return status;
+    for (uint64_t i = 0; i < agent->plugin->result_warning_count(agent->result); i++)
+        fprintf(stderr, "hugevmctl: warning: %s\n",
+                agent->plugin->result_warning(agent->result, i));
+    return EXIT_DONE;
+}
+
 /* A domain without UUID gets one, so that its claim has a name. */
 static int begin_vm(Agent *agent)
 {
     int status = call_begin(agent, agent->plugin->plan, NULL);
     if (status != EXIT_DONE)
         return status; /* bad input shows before libvirt is bothered */
+    g_autofree char *json = g_strdup(agent->plugin->result_json(agent->result));
     g_autofree char *uuid =
         agent->plugin->result_uuid(agent->result) == NULL ? g_uuid_string_random() : NULL;
+    if (agent_check_is_refused(json) && (status = claim_vm(agent, uuid)) != EXIT_DONE)
+        return status;
     GError *error = NULL;
-    if (!agent_check_mounts(agent->plugin->result_json(agent->result), &error)) {
+    if (!agent_check_mounts(json, &error)) {
         complain_error(error);
         return EXIT_REFUSED;
     }
     status = connect_libvirt(agent);
     if (status != EXIT_DONE)
         return status;
-    if (agent_events_interrupted(agent->events)) {
-        complain("", "interrupted before anything was taken", NULL);
-        return EXIT_REFUSED;
-    }
-    status = call_begin(agent, agent->plugin->before_vm_start, uuid);
-    for (uint64_t i = 0;
-         status == EXIT_DONE && i < agent->plugin->result_warning_count(agent->result); i++)
-        fprintf(stderr, "hugevmctl: warning: %s\n",
-                agent->plugin->result_warning(agent->result, i));
-    return status;
+    if (agent_events_interrupted(agent->events))
+        return fail_interrupted("before anything was taken");
+    return claim_vm(agent, uuid);
 }
 
 typedef int32_t (*RefSlot)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                            struct hugevm_error *error);
+
+static gint64 qemu_pid(const Agent *agent)
+{
+    if (agent->slot == NULL || agent->domain == NULL)
+        return 0;
+    return agent_slot_qemu_pid(agent->slot, virDomainGetName(agent->domain));
+}
 
 /* Tells the plugin of an event; nothing to tell for a VM without claim. */
 static int tell(Agent *agent, RefSlot slot)
 {
     struct hugevm_vm_ref ref = {.size = sizeof ref,
                                 .uuid = agent->plugin->result_uuid(agent->result),
+                                .qemu_pid = qemu_pid(agent),
                                 .generation = agent->plugin->result_generation(agent->result)};
     struct hugevm_error error = {.size = sizeof error};
     if (ref.generation == 0 || slot(agent->handle, &ref, &error) == HUGEVM_OK)
@@ -230,6 +266,8 @@ static int start_domain(Agent *agent)
     int status = tell(agent, agent->plugin->vm_launching);
     if (status != EXIT_DONE)
         return status;
+    if (agent_events_interrupted(agent->events))
+        return fail_interrupted("before the VM was started; its pages are given back");
     agent->domain = virDomainCreateXML(agent->connection, xml, 0);
     if (agent->domain == NULL)
         return complain_libvirt("the VM does not start");
@@ -289,8 +327,11 @@ __attribute__((visibility("default"))) int hugevm_agent_run(const AgentRun *run)
     int status = load_plugin(&agent);
     if (status == EXIT_DONE)
         status = begin_vm(&agent);
-    if (status != EXIT_DONE)
+    if (status != EXIT_DONE) {
+        if (agent.result != NULL)
+            end_vm(&agent);
         return status;
+    }
     status = start_domain(&agent);
     if (status == EXIT_DONE)
         status = wait_for_end(&agent);

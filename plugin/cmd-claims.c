@@ -2,20 +2,25 @@
 /* The commands on claims: claims, release, drain. */
 #include "hugevmctl.h"
 
+#include "leftovers.h"
 #include "report.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
 /*
- * Every command on claims first sets right what a killed agent left, so that what
- * it shows is true; without root it shows the ledger as it is.
+ * Every command on claims first sets right what a killed agent left, the VM of a
+ * killed run included, so that what it shows is true; without root it shows the
+ * ledger as it is.
  */
 static void recover_as_root(const HvAgent *agent)
 {
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
-    if (geteuid() == 0)
+    if (geteuid() == 0) {
+        if (hv_root_is_machine(agent->root))
+            slots_end_leftovers();
         hv_lifecycle_recover(agent, warnings, NULL);
+    }
     cmd_print_warnings(warnings);
 }
 
@@ -80,6 +85,8 @@ int cmd_drain(const CmdGlobals *globals, int argc, char **argv)
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(HvAgent) agent =
         hv_agent_new(globals->root, (const char *const *)globals->conf_files, "hugevmctl drain", 0);
+    if (geteuid() == 0 && hv_root_is_machine(agent->root))
+        slots_end_leftovers();
     gboolean is_good = hv_lifecycle_recover(agent, warnings, &error);
     cmd_print_warnings(warnings);
     return is_good ? EXIT_DONE : cmd_fail(error);

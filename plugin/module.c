@@ -318,6 +318,25 @@ static int32_t module_event_not_supported(struct hugevm_handle *handle,
     return not_supported(error);
 }
 
+static int32_t module_before_vm_dehibernate(struct hugevm_handle *handle,
+                                            const struct hugevm_vm *vm,
+                                            struct hugevm_result **out_result,
+                                            struct hugevm_error *error)
+{
+    (void)handle, (void)vm, (void)out_result;
+    return not_supported(error);
+}
+
+static int32_t module_before_memory_hotplug(struct hugevm_handle *handle,
+                                            const struct hugevm_vm_ref *vm, const char *device_xml,
+                                            uint64_t device_xml_bytes,
+                                            struct hugevm_result **out_result,
+                                            struct hugevm_error *error)
+{
+    (void)handle, (void)vm, (void)device_xml, (void)device_xml_bytes, (void)out_result;
+    return not_supported(error);
+}
+
 static int32_t module_hotplug_not_supported(struct hugevm_handle *handle,
                                             const struct hugevm_vm_ref *vm, const char *device_xml,
                                             uint64_t device_xml_bytes, struct hugevm_error *error)
@@ -410,10 +429,10 @@ static const struct hugevm_plugin plugin = {
     .before_vm_migrate_destination = module_before_vm_start,
     .after_vm_migrate_destination = module_event_not_supported,
     .after_vm_migrate_source = module_event_not_supported,
-    .before_vm_dehibernate = module_event_not_supported,
+    .before_vm_dehibernate = module_before_vm_dehibernate,
     .after_vm_hibernate = module_event_not_supported,
     .vm_start_failed = module_after_vm_destroy,
-    .before_memory_hotplug = module_hotplug_not_supported,
+    .before_memory_hotplug = module_before_memory_hotplug,
     .after_memory_hotplug = module_hotplug_not_supported,
     .memory_hotplug_failed = module_hotplug_not_supported,
     .after_memory_hotunplug = module_hotplug_not_supported,

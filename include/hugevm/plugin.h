@@ -234,8 +234,8 @@ struct hugevm_plugin {
                                             struct hugevm_error *error);
     int32_t (*after_vm_migrate_source)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                        struct hugevm_error *error);
-    int32_t (*before_vm_dehibernate)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
-                                     struct hugevm_error *error);
+    int32_t (*before_vm_dehibernate)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
+                                     struct hugevm_result **out_result, struct hugevm_error *error);
     int32_t (*after_vm_hibernate)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                   struct hugevm_error *error);
 
@@ -248,7 +248,7 @@ struct hugevm_plugin {
     /* Memory hotplug, with the device's XML. Not supported yet: NOT_SUPPORTED. Since 1.0. */
     int32_t (*before_memory_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                      const char *device_xml, uint64_t device_xml_bytes,
-                                     struct hugevm_error *error);
+                                     struct hugevm_result **out_result, struct hugevm_error *error);
     int32_t (*after_memory_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                     const char *device_xml, uint64_t device_xml_bytes,
                                     struct hugevm_error *error);

@@ -87,10 +87,10 @@ struct plugin_1 {
                                              Error *);
     int32_t (*after_vm_migrate_destination)(Handle *, Ref, Error *);
     int32_t (*after_vm_migrate_source)(Handle *, Ref, Error *);
-    int32_t (*before_vm_dehibernate)(Handle *, Ref, Error *);
+    int32_t (*before_vm_dehibernate)(Handle *, const struct hugevm_vm *, Result **, Error *);
     int32_t (*after_vm_hibernate)(Handle *, Ref, Error *);
     int32_t (*vm_start_failed)(Handle *, Ref, Error *);
-    int32_t (*before_memory_hotplug)(Handle *, Ref, const char *, uint64_t, Error *);
+    int32_t (*before_memory_hotplug)(Handle *, Ref, const char *, uint64_t, Result **, Error *);
     int32_t (*after_memory_hotplug)(Handle *, Ref, const char *, uint64_t, Error *);
     int32_t (*memory_hotplug_failed)(Handle *, Ref, const char *, uint64_t, Error *);
     int32_t (*after_memory_hotunplug)(Handle *, Ref, const char *, uint64_t, Error *);

@@ -224,7 +224,7 @@ static void test_events_not_supported(AbiHost *host)
 {
     const AbiTell slots[] = {host->plugin->after_vm_migrate_destination,
                              host->plugin->after_vm_migrate_source,
-                             host->plugin->before_vm_dehibernate, host->plugin->after_vm_hibernate};
+                             host->plugin->after_vm_hibernate};
     for (guint i = 0; i < G_N_ELEMENTS(slots); i++) {
         g_assert_cmpint(abi_tell(host, slots[i], UUID_A, 0), ==, HUGEVM_ERROR_NOT_SUPPORTED);
         g_assert_cmpint(slots[i](NULL, NULL, NULL), ==, HUGEVM_ERROR_NOT_SUPPORTED);
@@ -235,13 +235,16 @@ static void test_others_not_supported(AbiHost *host)
 {
     const struct hugevm_plugin *p = host->plugin;
     const struct hugevm_vm_ref ref = {.size = sizeof ref, .uuid = UUID_A};
+    const struct hugevm_vm vm = {
+        .size = sizeof vm, .domain_xml = "<domain/>", .domain_xml_bytes = 9};
     const char *const running[] = {UUID_A};
     struct hugevm_result *result = NULL;
     struct hugevm_error error = {.size = sizeof error};
     uint64_t sequence = 7;
     struct hugevm_handle *h = host->handle;
     const int32_t codes[] = {
-        p->before_memory_hotplug(h, &ref, "<memory/>", 9, &error),
+        p->before_vm_dehibernate(h, &vm, &result, &error),
+        p->before_memory_hotplug(h, &ref, "<memory/>", 9, &result, &error),
         p->after_memory_hotplug(h, &ref, "<memory/>", 9, &error),
         p->memory_hotplug_failed(h, &ref, "<memory/>", 9, &error),
         p->after_memory_hotunplug(h, &ref, "<memory/>", 9, &error),

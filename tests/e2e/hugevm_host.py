@@ -72,7 +72,7 @@ class Plugin(Structure):
         ("close", CFUNCTYPE(None, c_void_p)), ("before_vm_start", BEGIN), ("vm_launching", EVENT),
         ("after_vm_start", EVENT), ("after_vm_destroy", EVENT),
         ("before_vm_migrate_destination", BEGIN), ("after_vm_migrate_destination", EVENT),
-        ("after_vm_migrate_source", EVENT), ("before_vm_dehibernate", EVENT),
+        ("after_vm_migrate_source", EVENT), ("before_vm_dehibernate", BEGIN),
         ("after_vm_hibernate", EVENT), ("vm_start_failed", EVENT),
         ("before_memory_hotplug", c_void_p), ("after_memory_hotplug", c_void_p),
         ("memory_hotplug_failed", c_void_p), ("after_memory_hotunplug", c_void_p),

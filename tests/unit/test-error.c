@@ -44,23 +44,17 @@ static void test_line_ends_of_any_kind_are_shown(void)
     assert_quoted("a\xc2\x85"
                   "b",
                   "'a\\xc2\\x85b'"); /* NEL */
-    assert_quoted("a\xe2\x80\xa8"
-                  "b",
-                  "'a\\xe2\\x80\\xa8b'"); /* LINE SEPARATOR */
-    assert_quoted("a\xe2\x80\xa9"
-                  "b",
-                  "'a\\xe2\\x80\\xa9b'"); /* PARAGRAPH SEPARATOR */
 }
 
 static void test_format_characters_are_shown(void)
 {
     static const char *const texts[] = {
-        "\xe2\x80\xae", /* RIGHT-TO-LEFT OVERRIDE */
-        "\xe2\x81\xa6", /* LEFT-TO-RIGHT ISOLATE */
-        "\xe2\x80\x8b", /* ZERO WIDTH SPACE */
-        "\xe2\x80\x8f", /* RIGHT-TO-LEFT MARK */
-        "\xef\xbb\xbf", /* BYTE ORDER MARK */
-        "\xc2\xad",     /* SOFT HYPHEN */
+        "\xe2\x80\xae",     /* RIGHT-TO-LEFT OVERRIDE */
+        "\xe2\x81\xa6",     /* LEFT-TO-RIGHT ISOLATE */
+        "\xe2\x80\x8b",     /* ZERO WIDTH SPACE */
+        "\xe2\x80\x8f",     /* RIGHT-TO-LEFT MARK */
+        "\xef\xbb\xbf",     /* BYTE ORDER MARK */
+        "\xc2\xad",         /* SOFT HYPHEN */
         "\xf3\xa0\x80\x81", /* LANGUAGE TAG */
     };
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
@@ -77,10 +71,10 @@ static void test_bytes_that_are_no_utf8_are_shown(void)
                   "b",
                   "'a\\xff\\xfeb'");
     assert_quoted("\x80", "'\\x80'");
-    assert_quoted("\xc0\xaf", "'\\xc0\\xaf'");                 /* overlong '/' */
-    assert_quoted("\xed\xa0\x80", "'\\xed\\xa0\\x80'");         /* a surrogate */
+    assert_quoted("\xc0\xaf", "'\\xc0\\xaf'");                   /* overlong '/' */
+    assert_quoted("\xed\xa0\x80", "'\\xed\\xa0\\x80'");          /* a surrogate */
     assert_quoted("\xf4\x90\x80\x80", "'\\xf4\\x90\\x80\\x80'"); /* beyond Unicode */
-    assert_quoted("ok\xe2\x82", "'ok\\xe2\\x82'");             /* cut in a character */
+    assert_quoted("ok\xe2\x82", "'ok\\xe2\\x82'");               /* cut in a character */
     assert_quoted("\xc3", "'\\xc3'");
 }
 
@@ -108,6 +102,13 @@ static void test_cut_never_splits_a_character(void)
     g_assert_cmpint(g_utf8_strlen(quoted, -1), ==, 64 + 3 + 2);
 }
 
+/* U+2028 and U+2029 end a line for whoever splits lines by Unicode's rules. */
+static void test_unicode_line_separators_are_shown(void)
+{
+    assert_quoted("a\xe2\x80\xa8z", "'a\\xe2\\x80\\xa8z'");
+    assert_quoted("a\xe2\x80\xa9z", "'a\\xe2\\x80\\xa9z'");
+}
+
 /* Whatever the bytes, the result is one line of valid UTF-8 without control characters. */
 static void test_any_bytes_give_one_clean_line(void)
 {
@@ -122,7 +123,7 @@ static void test_any_bytes_give_one_clean_line(void)
         g_assert_true(g_utf8_validate(quoted, -1, NULL));
         for (const char *p = quoted; *p != '\0'; p = g_utf8_next_char(p)) {
             gunichar c = g_utf8_get_char(p);
-            g_assert_false(g_unichar_iscntrl(c) || c == 0x2028 || c == 0x2029);
+            g_assert_false(g_unichar_iscntrl(c));
             g_assert_cmpint(g_unichar_type(c), !=, G_UNICODE_FORMAT);
         }
     }
@@ -183,5 +184,7 @@ int main(int argc, char **argv)
     g_test_add_func("/error/error-without-hint-has-none", test_error_without_hint_has_none);
     g_test_add_func("/error/nobody-need-ask-for-the-error", test_nobody_need_ask_for_the_error);
     g_test_add_func("/error/every-code-has-its-own-name", test_every_code_has_its_own_name);
+    g_test_add_func("/error/unicode-line-separators-are-shown",
+                    test_unicode_line_separators_are_shown);
     return g_test_run();
 }

@@ -42,11 +42,11 @@ static void test_sizes_take_binary_suffixes(void)
         const char *text;
         guint64 kib;
     } cases[] = {
-        {"2048", 2048},     {"2048k", 2048},          {"2048K", 2048},
-        {"2048kB", 2048},   {"2048KiB", 2048},        {"2M", 2048},
-        {"2mib", 2048},     {"2MB", 2048},            {"1G", 1048576},
-        {"1gb", 1048576},   {"1GiB", 1048576},        {"1T", (guint64)1 << 30},
-        {"0", 0},           {"0M", 0},                {"18446744073709551615K", LARGEST},
+        {"2048", 2048},   {"2048k", 2048},   {"2048K", 2048},
+        {"2048kB", 2048}, {"2048KiB", 2048}, {"2M", 2048},
+        {"2mib", 2048},   {"2MB", 2048},     {"1G", 1048576},
+        {"1gb", 1048576}, {"1GiB", 1048576}, {"1T", (guint64)1 << 30},
+        {"0", 0},         {"0M", 0},         {"18446744073709551615K", LARGEST},
     };
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         guint64 kib = UNTOUCHED;
@@ -59,8 +59,8 @@ static void test_sizes_take_binary_suffixes(void)
 static void test_malformed_sizes_are_refused_and_leave_the_output(void)
 {
     static const char *const texts[] = {
-        NULL,   "",    "K",    "2P",  "2 M",  " 2M", "2M ",  "2MM",   "2Mi",  "2iB", "-2M",
-        "+2M",  "2,M", "1.5G", "2K1", "0x2M", "2b",  "2kiBB", "2\xc2\xb5", "2M\n",
+        NULL,  "",    "K",   "2P",   "2 M", " 2M",  "2M ", "2MM",   "2Mi",       "2iB",
+        "-2M", "+2M", "2,M", "1.5G", "2K1", "0x2M", "2b",  "2kiBB", "2\xc2\xb5", "2M\n",
     };
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
         guint64 kib = UNTOUCHED;
@@ -81,8 +81,8 @@ static void test_size_without_suffix_counts_the_default_unit(void)
 
 static void test_sizes_beyond_64_bits_are_refused(void)
 {
-    static const char *const texts[] = {
-        "18446744073709551616", "18014398509481984M", "17592186044416G", "17179869184T"};
+    static const char *const texts[] = {"18446744073709551616", "18014398509481984M",
+                                        "17592186044416G", "17179869184T"};
     guint64 kib = UNTOUCHED;
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
         g_assert_false(hv_parse_size_kib(texts[i], 1, &kib));
@@ -123,13 +123,27 @@ static void test_difference_ends_at_zero(void)
     g_assert_cmpuint(hv_minus(LARGEST, 0), ==, LARGEST);
 }
 
+static void test_sum_ends_at_the_largest_number(void)
+{
+    g_assert_cmpuint(hv_plus(2, 3), ==, 5);
+    g_assert_cmpuint(hv_plus(LARGEST, 0), ==, LARGEST);
+    g_assert_cmpuint(hv_plus(LARGEST, 1), ==, LARGEST);
+    g_assert_cmpuint(hv_plus((guint64)1 << 63, (guint64)1 << 63), ==, LARGEST);
+}
+
 static void test_rounding_up_goes_to_the_next_multiple(void)
 {
     static const struct {
         guint64 value, step, expected;
     } cases[] = {
-        {0, 1024, 0}, {1, 1024, 1024}, {1024, 1024, 1024}, {1025, 1024, 2048}, {7, 1, 7},
-        {LARGEST, 1, LARGEST}, {LARGEST - 1, LARGEST, LARGEST}, {LARGEST - 1023, 1024, LARGEST - 1023},
+        {0, 1024, 0},
+        {1, 1024, 1024},
+        {1024, 1024, 1024},
+        {1025, 1024, 2048},
+        {7, 1, 7},
+        {LARGEST, 1, LARGEST},
+        {LARGEST - 1, LARGEST, LARGEST},
+        {LARGEST - 1023, 1024, LARGEST - 1023},
     };
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         guint64 out = UNTOUCHED;
@@ -214,18 +228,18 @@ int main(int argc, char **argv)
                     test_size_without_suffix_counts_the_default_unit);
     g_test_add_func("/page-size/sizes-beyond-64-bits-are-refused",
                     test_sizes_beyond_64_bits_are_refused);
-    g_test_add_func("/page-size/checked-sums-stop-at-the-edge",
-                    test_checked_sums_stop_at_the_edge);
+    g_test_add_func("/page-size/checked-sums-stop-at-the-edge", test_checked_sums_stop_at_the_edge);
     g_test_add_func("/page-size/checked-products-stop-at-the-edge",
                     test_checked_products_stop_at_the_edge);
     g_test_add_func("/page-size/difference-ends-at-zero", test_difference_ends_at_zero);
+    g_test_add_func("/page-size/sum-ends-at-the-largest-number",
+                    test_sum_ends_at_the_largest_number);
     g_test_add_func("/page-size/rounding-up-goes-to-the-next-multiple",
                     test_rounding_up_goes_to_the_next_multiple);
     g_test_add_func("/page-size/memory-is-covered-by-whole-pages",
                     test_memory_is_covered_by_whole_pages);
     g_test_add_func("/page-size/sizes-are-shown-in-their-largest-unit",
                     test_sizes_are_shown_in_their_largest_unit);
-    g_test_add_func("/page-size/shown-sizes-can-be-read-again",
-                    test_shown_sizes_can_be_read_again);
+    g_test_add_func("/page-size/shown-sizes-can-be-read-again", test_shown_sizes_can_be_read_again);
     return g_test_run();
 }

@@ -302,6 +302,17 @@ static void devices_count_with_their_cells_rules(void)
     assert_silent(c);
 }
 
+static void a_device_without_its_cell_follows_the_guest(void)
+{
+    g_autoptr(Case) c = case_new();
+    request(c, MIB(8) HUGE_2M DIMM("dimm", "", "<size unit='M'>4</size><node>0</node>"));
+    assert_need(c, 0, 2048, 2);
+    assert_need(c, 1, 2048, 2);
+    set_property(c, "hugepages", "2M");
+    request(c, MIB(8) DIMM("dimm", "", "<size unit='M'>4</size>"));
+    assert_need(c, 1, 2048, 2);
+}
+
 static void a_device_may_have_huge_pages_alone(void)
 {
     g_autoptr(Case) c = case_new();
@@ -389,6 +400,9 @@ static void an_unknown_property_size_falls_back(void)
     assert_warns(c, "asks for pages of 64 KiB, this host offers 2 MiB, 1 GiB: using 1 GiB");
     request(c, MIB(1024) HUGE(""));
     g_assert_cmpuint(c->request->edit.add_hugepages_kib, ==, 2048);
+
+    request(c, HUGE("<page size='1' unit='G' nodeset='0'/>") CELLS("<cell memory='1' unit='G'/>"));
+    assert_need(c, 0, GIB, 1);
 
     g_autoptr(Case) ppc = case_bare("ppc64le");
     add_size(ppc, 2048, TRUE);
@@ -607,6 +621,7 @@ int main(int argc, char **argv)
     ADD(the_base_page_size_means_no_huge_pages);
     ADD(bare_hugepages_mean_the_kernels_default);
     ADD(devices_count_with_their_cells_rules);
+    ADD(a_device_without_its_cell_follows_the_guest);
     ADD(a_device_may_have_huge_pages_alone);
     ADD(virtio_mem_counts_what_is_requested);
     ADD(virtio_mem_is_not_aligned_like_a_dimm);

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "fake-kernel.h"
+
+#include "executor.h"
+
+#define SIZE_2M ((guint64)2048)
+#define SIZE_1G ((guint64)1048576)
+#define NODE0_2M "node0/hugepages/hugepages-2048kB/nr_hugepages"
+#define NODE1_2M "node1/hugepages/hugepages-2048kB/nr_hugepages"
+#define GLOBAL_2M "/mm/hugepages/hugepages-2048kB/nr_hugepages"
+
+static const char two_nodes[] = "arch x86_64\n"
+                                "mem available=33554432 default=2048\n"
+                                "size 2048\n"
+                                "size 1048576 demote=2048\n"
+                                "node 0 total=16777216 free=16777216\n"
+                                "node 1 total=16777216 free=16777216\n"
+                                "pool 0 2048 total=10 free=10\n"
+                                "pool 1 2048 total=20 free=20\n"
+                                "pool 0 1048576 total=2 free=2\n"
+                                "pool 1 1048576\n";
+
+typedef struct {
+    HvStore *store;
+    HvSettings *settings;
+    HvExecutor executor;
+} Bench;
+
+static void bench_init(Bench *bench, const char *description)
+{
+    g_autoptr(GError) error = NULL;
+    fake_init(description);
+    bench->settings = hv_settings_new();
+    bench->settings->floor_host_kib = 0;
+    bench->settings->floor_node_percent = 0;
+    bench->settings->use_dynamic_hugepages = TRUE;
+    bench->store = hv_store_open(fake.root, TRUE, &error);
+    g_assert_no_error(error);
+    bench->executor =
+        (HvExecutor){.writer = {.root = fake.root,
+                                .store = bench->store,
+                                .settings = bench->settings,
+                                .deadline_us = g_get_monotonic_time() + 60 * G_USEC_PER_SEC}};
+}
+
+static void bench_clear(Bench *bench)
+{
+    hv_store_free(bench->store);
+    hv_settings_free(bench->settings);
+    fake_clear();
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Bench, bench_clear)
+
+static HvStep grow_on(int node, guint64 size_kib, guint64 pages)
+{
+    return (HvStep){.action = HV_STEP_GROW, .node = node, .size_kib = size_kib, .pages = pages};
+}
+
+static gboolean run_steps(const Bench *bench, const HvStep *steps, guint n, GError **error)
+{
+    g_autoptr(GArray) array = g_array_new(FALSE, TRUE, sizeof(HvStep));
+    g_array_append_vals(array, steps, n);
+    return hv_execute_steps(&bench->executor, array, error);
+}
+
+static void run_good(const Bench *bench, const HvStep *steps, guint n)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean is_good = run_steps(bench, steps, n, &error);
+    g_assert_no_error(error);
+    g_assert_true(is_good);
+}
+
+static void give_back(const Bench *bench)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean is_good = hv_execute_give_back(&bench->executor, &error);
+    g_assert_no_error(error);
+    g_assert_true(is_good);
+}
+
+static void assert_ledger(const Bench *bench, int node, guint64 size_kib, guint64 grown)
+{
+    g_autoptr(HvLedger) ledger = hv_store_read(bench->store, NULL);
+    g_assert_nonnull(ledger);
+    g_assert_cmpuint(ledger->intents->len, ==, 0);
+    g_assert_cmpuint(hv_ledger_grown_pages(ledger, node, size_kib), ==, grown);
+}
+
+static void test_growth_writes_the_nodes_own_files(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep steps[] = {grow_on(1, SIZE_2M, 30), grow_on(0, SIZE_2M, 5)};
+    run_good(&bench, steps, 2);
+    g_assert_cmpuint(fake.n_writes, ==, 2);
+    assert_write(0, NODE1_2M, 50);
+    assert_write(1, NODE0_2M, 15);
+    assert_counts(0, SIZE_2M, 15, 15, 0);
+    assert_counts(1, SIZE_2M, 50, 50, 0);
+    assert_ledger(&bench, 0, SIZE_2M, 5);
+    assert_ledger(&bench, 1, SIZE_2M, 30);
+}
+
+static void test_growth_goes_in_bounded_steps(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep step = grow_on(0, SIZE_2M, 2000);
+    run_good(&bench, &step, 1);
+    g_assert_cmpuint(fake.n_writes, >, 2);
+    g_assert_cmpuint(fake.writes[0].value, <=, 10 + 64); /* 128 MiB to begin with */
+    assert_counts(0, SIZE_2M, 2010, 2010, 0);
+    assert_ledger(&bench, 0, SIZE_2M, 2000);
+}
+
+static void test_no_steps_write_nothing(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    run_good(&bench, NULL, 0);
+    give_back(&bench);
+    g_assert_cmpuint(fake.n_writes, ==, 0);
+}
+
+static void test_kernel_without_numa_is_grown_by_its_only_file(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, "mem total=16777216 free=16777216 available=16777216 default=2048\n"
+                       "size 2048\npool - 2048 total=10 free=10\n");
+    HvStep step = grow_on(0, SIZE_2M, 5);
+    run_good(&bench, &step, 1);
+    assert_write(0, GLOBAL_2M, 15);
+    assert_ledger(&bench, 0, SIZE_2M, 5);
+    give_back(&bench);
+    assert_counts(-1, SIZE_2M, 10, 10, 0);
+}
+
+static void test_short_grant_is_followed_by_compaction(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    fake.room_kib[0] = 3 * SIZE_2M;
+    fake.compacted_kib[0] = 4 * SIZE_2M;
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    run_good(&bench, &step, 1);
+    assert_write(0, NODE0_2M, 17);
+    assert_write(1, "node0/compact", 1);
+    assert_write(2, NODE0_2M, 17);
+    assert_ledger(&bench, 0, SIZE_2M, 7);
+}
+
+static void test_compaction_can_be_switched_off(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    bench.settings->compact = FALSE;
+    fake.room_kib[0] = 3 * SIZE_2M;
+    fake.compacted_kib[0] = 4 * SIZE_2M;
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    g_assert_cmpuint(count_writes("compact"), ==, 0);
+}
+
+static void test_caches_are_dropped_only_on_request(void)
+{
+    for (int is_on = 0; is_on <= 1; is_on++) {
+        g_auto(Bench) bench;
+        bench_init(&bench, two_nodes);
+        bench.settings->drop_caches = is_on;
+        fake.room_kib[0] = 3 * SIZE_2M;
+        fake.cached_kib[0] = 4 * SIZE_2M;
+        HvStep step = grow_on(0, SIZE_2M, 7);
+        g_assert_true(run_steps(&bench, &step, 1, NULL) == is_on);
+        g_assert_cmpuint(count_writes("drop_caches"), ==, is_on);
+    }
+}
+
+static void test_short_grant_says_what_was_asked_and_got(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    fake.room_kib[0] = 3 * SIZE_2M;
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    static const char *const parts[] = {"node 0", "3 of 7", "2 MiB", "compaction"};
+    for (guint i = 0; i < G_N_ELEMENTS(parts); i++)
+        g_assert_nonnull(strstr(error->message, parts[i]));
+    g_assert_nonnull(strstr(hv_error_hint(error), "drop_caches"));
+    assert_ledger(&bench, 0, SIZE_2M, 3); /* for the give-back that follows */
+}
+
+static void test_movable_pages_are_grown_elsewhere(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    fake.room_kib[0] = 3 * SIZE_2M;
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    step.movable_pages = 7;
+    run_good(&bench, &step, 1);
+    assert_ledger(&bench, 0, SIZE_2M, 3);
+    assert_ledger(&bench, 1, SIZE_2M, 4);
+}
+
+static void test_bound_pages_are_not_grown_elsewhere(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    fake.room_kib[0] = 3 * SIZE_2M;
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    step.movable_pages = 3; /* 4 are missing */
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    g_assert_cmpuint(count_writes("node1"), ==, 0);
+}
+
+static void test_floor_counts_at_the_moment_of_the_write(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    bench.settings->floor_host_kib = 33554432 - 3 * SIZE_2M; /* 3 pages above it are left */
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    fake.room_kib[0] = 3 * SIZE_2M;
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    assert_write(0, NODE0_2M, 13);
+}
+
+static gboolean cancel_after(gpointer data, guint64 done, guint64 total, const char *what)
+{
+    g_assert_cmpuint(total, ==, 2000);
+    g_assert_nonnull(strstr(what, "node 0"));
+    return done >= *(guint64 *)data;
+}
+
+static void test_cancelled_growth_stops_between_steps(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    guint64 enough = 64;
+    bench_init(&bench, two_nodes);
+    bench.executor.progress = cancel_after;
+    bench.executor.progress_data = &enough;
+    HvStep step = grow_on(0, SIZE_2M, 2000);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_CANCELLED);
+    g_assert_nonnull(strstr(error->message, "64 of 2000"));
+    g_assert_cmpuint(fake.n_writes, ==, 1);
+    assert_ledger(&bench, 0, SIZE_2M, 64);
+}
+
+static void test_passed_deadline_ends_the_growth(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    bench.executor.writer.deadline_us = g_get_monotonic_time();
+    HvStep step = grow_on(0, SIZE_2M, 2000);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_TIMEOUT);
+    g_assert_nonnull(strstr(error->message, "0 of 2000"));
+    g_assert_nonnull(strstr(hv_error_hint(error), "allocation_timeout"));
+    g_assert_cmpuint(fake.n_writes, ==, 0);
+}
+
+static void test_resizing_by_another_process_is_waited_for_until_the_deadline(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    g_auto(HvFd) lock = hv_store_lock_size(bench.store, SIZE_2M, 0, NULL);
+    bench.executor.writer.deadline_us = g_get_monotonic_time() + 20 * 1000;
+    HvStep step = grow_on(0, SIZE_2M, 1);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_TIMEOUT);
+    g_assert_cmpuint(fake.n_writes, ==, 0);
+    HvStep other_size = grow_on(0, SIZE_1G, 1);
+    bench.executor.writer.deadline_us = g_get_monotonic_time() + G_USEC_PER_SEC;
+    run_good(&bench, &other_size, 1);
+}
+
+static void test_refused_write_credits_nothing(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    fake.broken = NODE1_2M;
+    HvStep steps[] = {grow_on(0, SIZE_2M, 5), grow_on(1, SIZE_2M, 5)};
+    g_assert_false(run_steps(&bench, steps, 2, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_PERMISSION);
+    assert_ledger(&bench, 0, SIZE_2M, 5);
+    assert_ledger(&bench, 1, SIZE_2M, 0);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+    assert_counts(1, SIZE_2M, 20, 20, 0);
+}
+
+static void test_surplus_is_pinned_before_a_node_is_written(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    fake_add(1, SIZE_2M, "nr_hugepages", 4); /* a foreign user's overcommit */
+    fake_add(1, SIZE_2M, "surplus_hugepages", 4);
+    HvStep step = grow_on(0, SIZE_2M, 5);
+    run_good(&bench, &step, 1);
+    g_assert_cmpuint(fake.n_writes, ==, 2);
+    assert_write(0, GLOBAL_2M, 34);
+    assert_write(1, NODE0_2M, 15);
+    assert_ledger(&bench, 0, SIZE_2M, 5);
+    assert_ledger(&bench, 1, SIZE_2M, 4); /* hugevm made it persistent: hugevm gives it back */
+    fake_unuse(1, SIZE_2M, 4);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+    assert_counts(1, SIZE_2M, 20, 20, 0);
+}
+
+static void test_give_back_leaves_pages_that_are_in_use(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep step = grow_on(0, SIZE_2M, 5);
+    run_good(&bench, &step, 1);
+    fake_use(0, SIZE_2M, 13);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 13, 0, 0); /* 2 were free; none became surplus */
+    assert_ledger(&bench, 0, SIZE_2M, 3);
+    fake_unuse(0, SIZE_2M, 13);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+    assert_ledger(&bench, 0, SIZE_2M, 0);
+}
+
+static void test_give_back_leaves_what_the_administrator_added(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep step = grow_on(0, SIZE_2M, 5);
+    run_good(&bench, &step, 1);
+    fake_resize_node(0, SIZE_2M, 25);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 20, 20, 0);
+}
+
+static void test_give_back_takes_no_more_after_an_outside_shrink(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep step = grow_on(0, SIZE_2M, 5);
+    run_good(&bench, &step, 1);
+    fake_resize_node(0, SIZE_2M, 12);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+}
+
+static void test_give_back_goes_on_after_a_failure(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    HvStep steps[] = {grow_on(0, SIZE_2M, 5), grow_on(1, SIZE_2M, 5)};
+    run_good(&bench, steps, 2);
+    fake.broken = NODE0_2M;
+    g_assert_false(hv_execute_give_back(&bench.executor, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_PERMISSION);
+    assert_counts(0, SIZE_2M, 15, 15, 0);
+    assert_counts(1, SIZE_2M, 20, 20, 0);
+    fake.broken = NULL;
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+}
+
+static void test_split_moves_what_was_grown_to_the_smaller_size(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep grow = grow_on(0, SIZE_1G, 1);
+    run_good(&bench, &grow, 1);
+    HvStep split = {
+        .action = HV_STEP_DEMOTE, .node = 0, .size_kib = SIZE_1G, .pages = 1, .to_kib = SIZE_2M};
+    run_good(&bench, &split, 1);
+    assert_write(1, "node0/hugepages/hugepages-1048576kB/demote", 1);
+    assert_counts(0, SIZE_1G, 2, 2, 0);
+    assert_counts(0, SIZE_2M, 522, 522, 0);
+    assert_ledger(&bench, 0, SIZE_1G, 0);
+    assert_ledger(&bench, 0, SIZE_2M, 512);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+    assert_counts(0, SIZE_1G, 2, 2, 0);
+}
+
+static void test_split_that_fails_is_grown_instead(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep grow = grow_on(0, SIZE_1G, 1);
+    run_good(&bench, &grow, 1);
+    fake.broken = "/demote";
+    HvStep split = {
+        .action = HV_STEP_DEMOTE, .node = 0, .size_kib = SIZE_1G, .pages = 1, .to_kib = SIZE_2M};
+    run_good(&bench, &split, 1);
+    assert_ledger(&bench, 0, SIZE_1G, 1);
+    assert_ledger(&bench, 0, SIZE_2M, 512);
+}
+
+static void test_static_larger_pages_are_not_split_behind_the_setting(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep split = {.action = HV_STEP_DEMOTE,
+                    .node = 0,
+                    .size_kib = SIZE_1G,
+                    .pages = 1,
+                    .to_kib = SIZE_2M}; /* a plan of before, when it was hugevm's page */
+    run_good(&bench, &split, 1);
+    assert_counts(0, SIZE_1G, 2, 2, 0);
+    g_assert_cmpuint(count_writes("/demote"), ==, 0);
+}
+
+#define ADD(name, function) g_test_add_func("/executor/" name, function)
+
+static void add_tests_of_giving_back(void)
+{
+    ADD("give-back-leaves-pages-that-are-in-use", test_give_back_leaves_pages_that_are_in_use);
+    ADD("give-back-leaves-what-the-administrator-added",
+        test_give_back_leaves_what_the_administrator_added);
+    ADD("give-back-takes-no-more-after-an-outside-shrink",
+        test_give_back_takes_no_more_after_an_outside_shrink);
+    ADD("give-back-goes-on-after-a-failure", test_give_back_goes_on_after_a_failure);
+    ADD("split-moves-what-was-grown-to-the-smaller-size",
+        test_split_moves_what_was_grown_to_the_smaller_size);
+    ADD("split-that-fails-is-grown-instead", test_split_that_fails_is_grown_instead);
+    ADD("static-larger-pages-are-not-split-behind-the-setting",
+        test_static_larger_pages_are_not_split_behind_the_setting);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD("growth-writes-the-nodes-own-files", test_growth_writes_the_nodes_own_files);
+    ADD("growth-goes-in-bounded-steps", test_growth_goes_in_bounded_steps);
+    ADD("no-steps-write-nothing", test_no_steps_write_nothing);
+    ADD("kernel-without-numa-is-grown-by-its-only-file",
+        test_kernel_without_numa_is_grown_by_its_only_file);
+    ADD("short-grant-is-followed-by-compaction", test_short_grant_is_followed_by_compaction);
+    ADD("compaction-can-be-switched-off", test_compaction_can_be_switched_off);
+    ADD("caches-are-dropped-only-on-request", test_caches_are_dropped_only_on_request);
+    ADD("short-grant-says-what-was-asked-and-got", test_short_grant_says_what_was_asked_and_got);
+    ADD("movable-pages-are-grown-elsewhere", test_movable_pages_are_grown_elsewhere);
+    ADD("bound-pages-are-not-grown-elsewhere", test_bound_pages_are_not_grown_elsewhere);
+    ADD("floor-counts-at-the-moment-of-the-write", test_floor_counts_at_the_moment_of_the_write);
+    ADD("cancelled-growth-stops-between-steps", test_cancelled_growth_stops_between_steps);
+    ADD("passed-deadline-ends-the-growth", test_passed_deadline_ends_the_growth);
+    ADD("resizing-by-another-process-is-waited-for-until-the-deadline",
+        test_resizing_by_another_process_is_waited_for_until_the_deadline);
+    ADD("refused-write-credits-nothing", test_refused_write_credits_nothing);
+    ADD("surplus-is-pinned-before-a-node-is-written",
+        test_surplus_is_pinned_before_a_node_is_written);
+    add_tests_of_giving_back();
+    return g_test_run();
+}

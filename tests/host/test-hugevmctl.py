@@ -1,0 +1,390 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs hugevmctl on fixture trees: exact keys of its JSON, exit status, what it leaves behind.
+
+usage: test-hugevmctl.py HUGEVMCTL MAKE-TREE TREES
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HUGEVMCTL, MAKE_TREE, TREES = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+DONE, REFUSED, USAGE, SYSTEM = 0, 1, 2, 3
+
+POOL_KEYS = {"node", "size_kib", "total", "free", "surplus", "reserved", "grown", "claimed",
+             "allocatable"}
+SIZE_KEYS = {"size_kib", "resv", "reserved_floating", "default"}
+PLAN_KEYS = {"version", "vm", "need", "shared", "steps", "refusal", "warnings"}
+
+
+def domain(memory_mib=200, page="<page size='2' unit='M'/>", extra="", uuid=UUID):
+    hugepages = f"<memoryBacking><hugepages>{page}</hugepages></memoryBacking>" if page else ""
+    identity = f"<uuid>{uuid}</uuid>" if uuid else ""
+    return (f"<domain type='kvm'><name>web</name>{identity}<memory unit='MiB'>{memory_mib}"
+            f"</memory>{hugepages}{extra}<os><type>hvm</type></os></domain>")
+
+
+class HostCase(unittest.TestCase):
+    tree = "one-node.txt"
+
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory(prefix="hugevm-ctl-")
+        self.addCleanup(self.directory.cleanup)
+        self.make(self.tree)
+
+    def make(self, tree):
+        """A fresh host."""
+        self.root = pathlib.Path(tempfile.mkdtemp(dir=self.directory.name))
+        subprocess.run([MAKE_TREE, TREES / tree, self.root], check=True)
+
+    def configure(self, text):
+        path = self.root / "etc/hugevm/hugevm.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def files(self):
+        return {str(p.relative_to(self.root)): p.read_bytes()
+                for p in sorted(self.root.rglob("*")) if p.is_file()}
+
+    def run_ctl(self, *args, stdin=""):
+        return subprocess.run([HUGEVMCTL, "--root", str(self.root), *map(str, args)], input=stdin,
+                              capture_output=True, text=True, timeout=60, check=False)
+
+    def json_of(self, *args, stdin="", status=DONE):
+        result = self.run_ctl("--json", *args, stdin=stdin)
+        self.assertEqual(result.returncode, status, result.stderr)
+        return json.loads(result.stdout)
+
+    def plan(self, xml, *args, status=DONE):
+        return self.json_of("plan", "-", *args, stdin=xml, status=status)
+
+
+class Status(HostCase):
+    def test_status_has_the_promised_keys(self):
+        report = self.json_of("status")
+        self.assertEqual(report["version"], 1)
+        self.assertEqual(len(report["pools"]), 2)
+        for pool in report["pools"]:
+            self.assertLessEqual(POOL_KEYS, set(pool))
+        for size in report["sizes"]:
+            self.assertLessEqual(SIZE_KEYS, set(size))
+
+    def test_status_shows_the_kernels_counters(self):
+        report = self.json_of("status")
+        pool = report["pools"][0]
+        self.assertEqual((pool["node"], pool["size_kib"]), (0, 2048))
+        self.assertEqual((pool["total"], pool["free"], pool["surplus"]), (100, 60, 4))
+        self.assertEqual((pool["grown"], pool["claimed"], pool["reserved"]), (0, 0, 0))
+        self.assertEqual(report["sizes"][0]["resv"], 3)
+        self.assertEqual([s["default"] for s in report["sizes"]], [True, False])
+
+    def test_allocatable_takes_off_promises_and_reserves(self):
+        self.configure("[hugevm]\nreserved = size:2M,count:50\n")
+        report = self.json_of("status")
+        # 60 free, 3 promised; 43 of the 50 are in use or promised by others; 1 overcommitted more
+        self.assertEqual(report["sizes"][0]["reserved_floating"], 50)
+        self.assertEqual(report["pools"][0]["allocatable"], 60 - 3 - 7 + 1)
+
+    def test_allocatable_forecasts_growth_where_it_is_on(self):
+        self.configure("[performance]\nuse_dynamic_hugepages=true\n"
+                       "[hugevm]\nhost_memory_floor=7G,0%\n")
+        pools = self.json_of("status")["pools"]
+        self.assertEqual(pools[1]["allocatable"], 1 + 1)  # 8 GiB available, 7 are kept
+
+    def test_all_nodes_are_shown(self):
+        self.make("node-gaps.txt")
+        self.assertEqual([p["node"] for p in self.json_of("status")["pools"]], [0, 2, 17])
+
+    def test_host_without_huge_pages_has_empty_lists(self):
+        self.make("no-hugetlb.txt")
+        report = self.json_of("status")
+        self.assertEqual((report["pools"], report["sizes"]), ([], []))
+        self.assertEqual(self.run_ctl("status").returncode, DONE)
+
+    def test_status_leaves_no_trace(self):
+        before = self.files()
+        self.json_of("status")
+        self.run_ctl("status")
+        self.assertEqual(self.files(), before)
+
+    def test_text_shows_each_pool(self):
+        result = self.run_ctl("status")
+        self.assertEqual(result.returncode, DONE)
+        self.assertIn("2 MiB", result.stdout)
+        self.assertIn("1 GiB", result.stdout)
+        self.assertEqual(result.stderr, "")
+
+    def test_malformed_counter_is_a_system_error(self):
+        path = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
+        (self.root / path).write_text("x\n")
+        result = self.run_ctl("status")
+        self.assertEqual(result.returncode, SYSTEM)
+        self.assertIn(path, result.stderr)
+
+    def test_missing_root_is_a_system_error(self):
+        result = subprocess.run([HUGEVMCTL, "--root", "/nonexistent", "status"],
+                                capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, SYSTEM)
+        self.assertIn("/nonexistent/proc/meminfo", result.stderr)
+
+
+class Plan(HostCase):
+    def test_plan_has_exactly_the_promised_keys(self):
+        plan = self.plan(domain(memory_mib=100))
+        self.assertLessEqual(PLAN_KEYS, set(plan))
+        self.assertEqual(plan["version"], 1)
+        self.assertEqual(plan["vm"], {"uuid": UUID, "name": "web"})
+        self.assertEqual(plan["need"], [{"node": None, "size_kib": 2048, "pages": 50}])
+        self.assertEqual(plan["steps"], [])
+        self.assertIs(plan["shared"], False)
+        self.assertIsNone(plan["refusal"])
+        self.assertEqual(plan["warnings"], [])
+
+    def test_growth_shows_as_steps(self):
+        self.configure("[performance]\nuse_dynamic_hugepages=true\n"
+                       "[hugevm]\nhost_memory_floor=0,0%\n")
+        plan = self.plan(domain(memory_mib=200))
+        # 60 free, 3 promised, 1 overcommitted page is left
+        self.assertEqual(plan["steps"],
+                         [{"action": "grow", "node": 0, "size_kib": 2048, "pages": 42}])
+        self.assertIsNone(plan["refusal"])
+
+    def test_shortage_is_refused_with_reason_and_hint(self):
+        plan = self.plan(domain(memory_mib=200), status=REFUSED)
+        self.assertEqual(set(plan["refusal"]), {"code", "message", "hint"})
+        self.assertEqual(plan["refusal"]["code"], "shortage")
+        self.assertIn("42 short", plan["refusal"]["message"])
+        self.assertIn("use_dynamic_hugepages", plan["refusal"]["hint"])
+        self.assertEqual(plan["steps"], [])
+
+    def test_refusal_is_told_on_stderr_as_well(self):
+        for args in ((), ("--json",)):
+            result = self.run_ctl(*args, "plan", "-", stdin=domain(memory_mib=200))
+            self.assertEqual(result.returncode, REFUSED)
+            self.assertIn("42 short", result.stderr)
+            self.assertIn("what to do:", result.stderr)
+
+    def test_property_asks_for_pages(self):
+        plan = self.plan(domain(memory_mib=100, page=None), "--property", "hugepages=2048")
+        self.assertEqual(plan["need"], [{"node": None, "size_kib": 2048, "pages": 50}])
+
+    def test_shared_property_is_shown(self):
+        self.assertIs(self.plan(domain(memory_mib=100), "--property",
+                                "hugepages_shared=true")["shared"], True)
+
+    def test_vm_without_huge_pages_needs_nothing(self):
+        plan = self.plan(domain(page=None))
+        self.assertEqual((plan["need"], plan["steps"], plan["refusal"]), ([], [], None))
+
+    def test_meaningless_property_is_refused(self):
+        plan = self.plan(domain(), "--property", "hugepages=abc", status=REFUSED)
+        self.assertEqual(plan["refusal"]["code"], "bad-property")
+        self.assertLessEqual(PLAN_KEYS, set(plan))
+
+    def test_broken_xml_is_refused(self):
+        plan = self.plan("<domain", status=REFUSED)
+        self.assertEqual(plan["refusal"]["code"], "bad-xml")
+
+    def test_need_shows_the_node_it_is_bound_to(self):
+        self.make("four-nodes.txt")
+        tune = "<numatune><memory mode='strict' nodeset='0'/></numatune>"
+        plan = self.plan(domain(memory_mib=100, extra=tune))
+        self.assertEqual(plan["need"], [{"node": 0, "size_kib": 2048, "pages": 50}])
+
+    def test_plan_leaves_no_trace(self):
+        self.configure("[performance]\nuse_dynamic_hugepages=true\n")
+        before = self.files()
+        self.plan(domain(memory_mib=200))
+        self.assertEqual(self.files(), before)
+
+    def test_plan_reads_a_file(self):
+        path = self.root / "vm.xml"
+        path.write_text(domain(memory_mib=100))
+        self.assertIsNone(self.json_of("plan", path)["refusal"])
+
+    def test_missing_file_is_a_system_error(self):
+        result = self.run_ctl("plan", self.root / "none.xml")
+        self.assertEqual(result.returncode, SYSTEM)
+        self.assertIn("none.xml", result.stderr)
+
+    def test_text_says_what_would_happen(self):
+        result = self.run_ctl("plan", "-", stdin=domain(memory_mib=100))
+        self.assertEqual(result.returncode, DONE)
+        self.assertIn("'web'", result.stdout)
+        self.assertIn("50 x 2 MiB", result.stdout)
+        self.assertIn("would be allowed", result.stdout)
+
+
+class Config(HostCase):
+    def test_every_setting_has_a_value_and_a_place(self):
+        self.configure("[hugevm]\n\ndrop_caches = true\n")
+        report = self.json_of("config")
+        settings = {(s["section"], s["key"]): s for s in report["settings"]}
+        for setting in settings.values():
+            self.assertLessEqual({"section", "key", "value", "file", "line"}, set(setting))
+        changed = settings["hugevm", "drop_caches"]
+        self.assertEqual((changed["value"], changed["line"]), ("true", 3))
+        self.assertTrue(changed["file"].endswith("/etc/hugevm/hugevm.conf"))
+        self.assertIsNone(settings["performance", "use_dynamic_hugepages"]["file"])
+        self.assertEqual(report["warnings"], [])
+
+    def test_conf_replaces_the_standard_files(self):
+        self.configure("[hugevm]\ndrop_caches = true\n")
+        mine = self.root / "mine.conf"
+        mine.write_text("[hugevm]\ncompact = false\n")
+        report = self.json_of("--conf", mine, "config")
+        values = {s["key"]: s["value"] for s in report["settings"]}
+        self.assertEqual((values["drop_caches"], values["compact"]), ("false", "false"))
+
+    def test_bad_value_names_file_and_line(self):
+        self.configure("[hugevm]\ncompact = perhaps\n")
+        for command in (("config",), ("status",)):
+            result = self.run_ctl(*command)
+            self.assertEqual(result.returncode, SYSTEM)
+            self.assertIn("hugevm.conf:2", result.stderr)
+            self.assertIn("perhaps", result.stderr)
+
+    def test_text_names_the_places(self):
+        result = self.run_ctl("config")
+        self.assertEqual(result.returncode, DONE)
+        self.assertIn("built in", result.stdout)
+
+
+class Claims(HostCase):
+    ledger = {
+        "format": 1, "boot_id": "0b6b6e4c-0000-4000-8000-000000000001", "last_generation": 3,
+        "grown": [{"node": 0, "size_kib": 2048, "grown_pages": 40, "persistent_pages": 96}],
+        "intents": [],
+        "claims": [{"uuid": UUID, "name": "web\u001b[31m", "generation": 3, "state": "running",
+                    "owner_name": "agent", "owner": {"pid": 4711, "start_ticks": 5},
+                    "qemu": {"pid": 0, "start_ticks": 0}, "shared": False,
+                    "needs": [{"nodes": "any", "size_kib": 2048, "pages": 40}]}]}
+
+    def setUp(self):
+        super().setUp()
+        process = self.root / "proc/4711/stat"
+        process.parent.mkdir(parents=True)
+        process.write_text("4711 (agent) S" + " 0" * 18 + " 5 0\n")
+        store = self.root / "run/hugevm"
+        store.mkdir(mode=0o755)
+        (store / "ledger.json").write_text(json.dumps(self.ledger))
+
+    def test_claims_are_listed(self):
+        report = self.json_of("claims")
+        self.assertEqual(report["version"], 1)
+        claim = report["claims"][0]
+        self.assertEqual((claim["uuid"], claim["state"], claim["generation"]), (UUID, "running", 3))
+
+    def test_status_counts_them(self):
+        pool = self.json_of("status")["pools"][0]
+        self.assertEqual((pool["grown"], pool["claimed"]), (40, 40))
+
+    def test_text_hides_terminal_escapes(self):
+        result = self.run_ctl("claims")
+        self.assertEqual(result.returncode, DONE)
+        self.assertNotIn("\x1b", result.stdout)
+        self.assertIn(UUID, result.stdout)
+
+    def test_release_lets_go_of_one(self):
+        self.assertEqual(self.run_ctl("release", UUID.upper()).returncode, DONE)
+        self.assertEqual(self.json_of("claims")["claims"], [])
+
+    def test_release_of_an_unknown_vm_is_no_error(self):
+        result = self.run_ctl("release", "00000000-0000-0000-0000-000000000001")
+        self.assertEqual(result.returncode, DONE)
+        self.assertEqual(len(self.json_of("claims")["claims"]), 1)
+
+    def test_release_wants_a_uuid(self):
+        self.assertEqual(self.run_ctl("release", "web").returncode, USAGE)
+
+    def test_drain_lets_go_of_the_dead_only(self):
+        self.assertEqual(self.run_ctl("drain").returncode, DONE)
+        self.assertEqual(len(self.json_of("claims")["claims"]), 1)
+        (self.root / "proc/4711/stat").unlink()
+        self.assertEqual(self.run_ctl("drain").returncode, DONE)
+        self.assertEqual(self.json_of("claims")["claims"], [])
+
+    def test_newer_ledger_is_a_system_error(self):
+        newer = dict(self.ledger, format=2)
+        (self.root / "run/hugevm/ledger.json").write_text(json.dumps(newer))
+        for command in ("status", "claims"):
+            result = self.run_ctl(command)
+            self.assertEqual(result.returncode, SYSTEM)
+            self.assertIn("newer", result.stderr)
+
+
+class Usage(HostCase):
+    def test_misuse_is_told_with_status_2(self):
+        for args in ([], ["fly"], ["--fly"], ["status", "more"], ["plan"], ["plan", "a", "b"],
+                     ["status", "--fly"], ["release"], ["plan", "-", "--property", "x"],
+                     ["run", "-", "--for", "-1"], ["config", "x"]):
+            with self.subTest(args=args):
+                result = self.run_ctl(*args, stdin=domain())
+                self.assertEqual(result.returncode, USAGE, result.stderr)
+                self.assertTrue(result.stderr.startswith("hugevmctl: "), result.stderr)
+                self.assertEqual(result.stdout, "")
+
+    def test_help_and_version_are_no_errors(self):
+        for args in (["--help"], ["--version"], ["plan", "--help"]):
+            result = self.run_ctl(*args)
+            self.assertEqual(result.returncode, DONE)
+            self.assertNotEqual(result.stdout, "")
+
+    def test_global_options_may_follow_the_command(self):
+        result = self.run_ctl("status", "--json")
+        self.assertEqual(json.loads(result.stdout)["version"], 1)
+
+
+class TapResult(unittest.TestResult):
+    """One line per test, as meson reads them."""
+
+    def report(self, ok, test):
+        number = self.testsRun
+        print("ok" if ok else "not ok", number, "-", test.id().replace("__main__.", ""), flush=True)
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        if not any(failed is test or getattr(failed, "test_case", None) is test
+                   for failed, _ in self.failures + self.errors):
+            self.report(True, test)
+
+    def fail(self, test, err):
+        for line in self._exc_info_to_string(err, test).splitlines():
+            print("#", line)
+        self.report(False, test)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.fail(test, err)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.fail(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            for line in self._exc_info_to_string(err, test).splitlines():
+                print("#", subtest.id(), line)
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        if any(getattr(failed, "test_case", None) is test for failed, _ in self.failures):
+            self.report(False, test)
+
+
+def main():
+    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
+    print(f"1..{suite.countTestCases()}")
+    result = TapResult()
+    suite.run(result)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
