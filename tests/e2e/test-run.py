@@ -164,13 +164,38 @@ def run_killed(bench):
     left = first.qemu()
     bench.end(process, signal.SIGKILL, status=-signal.SIGKILL)
     check(is_alive(left), "QEMU died with its run: this test tests nothing")
-    bench.ctl("status", status=0)
     same(total(), NEED, "pages of a VM whose run is dead, but not its QEMU")
     process = bench.run_until_up(second, "--for", "1")
     check(not is_alive(left), "the next run left the VM of the killed one")
     same(total(), 32, "pages while the second VM runs")
     _, err = bench.end(process)
     holds(err, "left by a killed run", left)
+    pools_become(before)
+    same(bench.claims(), [], "claims")
+
+
+def killed_then_status(bench):
+    """a VM whose run was killed is ended by hugevmctl status, and its pages go back"""
+    before = pools()
+    vm = bench.vm()
+    process = bench.run_until_up(vm)
+    left = vm.qemu()
+    bench.end(process, signal.SIGKILL, status=-signal.SIGKILL)
+    check(is_alive(left), "QEMU died with its run: this test tests nothing")
+    bench.ctl("status", status=0)
+    check(not is_alive(left), "status left the VM of the killed run")
+    pools_become(before)
+    same(bench.claims(), [], "claims")
+
+
+def killed_then_again(bench):
+    """a VM whose run was killed starts again at once"""
+    before = pools()
+    vm = bench.vm()
+    for _ in range(3):
+        process = bench.run_until_up(vm)
+        bench.end(process, signal.SIGKILL, status=-signal.SIGKILL)
+    bench.end(bench.run_until_up(vm, "--for", "1"))
     pools_become(before)
     same(bench.claims(), [], "claims")
 
@@ -303,7 +328,8 @@ if __name__ == "__main__":
     sys.exit(main([
         ends_by_time, ends_by_sigint, ends_by_sigterm, qemu_killed, bad_machine_type, missing_disk,
         qemu_fails, refused_without_dynamic, static_pages_are_enough, beside_static_pages,
-        without_preallocated, two_at_once, run_killed, killed_while_growing,
+        without_preallocated, two_at_once, run_killed, killed_then_status,
+        killed_then_again, killed_while_growing,
         interrupted_while_growing, without_hugepages, memory_is_huge, memory_is_shared,
         memory_is_gigantic, not_a_multiple, without_uuid, leaves_no_directories,
     ]))
