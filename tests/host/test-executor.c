@@ -396,6 +396,22 @@ static void test_split_moves_what_was_grown_to_the_smaller_size(void)
     assert_counts(0, SIZE_1G, 2, 2, 0);
 }
 
+/* There is no way to join them again: but the memory stays his. */
+static void test_pieces_of_a_static_page_stay_the_administrators(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    bench.settings->demote = HV_DEMOTE_ANY;
+    HvStep split = {
+        .action = HV_STEP_DEMOTE, .node = 0, .size_kib = SIZE_1G, .pages = 1, .to_kib = SIZE_2M};
+    run_good(&bench, &split, 1);
+    assert_counts(0, SIZE_1G, 1, 1, 0);
+    assert_counts(0, SIZE_2M, 522, 522, 0);
+    assert_ledger(&bench, 0, SIZE_2M, 0);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 522, 522, 0);
+}
+
 static void test_split_that_fails_is_grown_instead(void)
 {
     g_auto(Bench) bench;
@@ -436,6 +452,8 @@ static void add_tests_of_giving_back(void)
     ADD("give-back-goes-on-after-a-failure", test_give_back_goes_on_after_a_failure);
     ADD("split-moves-what-was-grown-to-the-smaller-size",
         test_split_moves_what_was_grown_to_the_smaller_size);
+    ADD("pieces-of-a-static-page-stay-the-administrators",
+        test_pieces_of_a_static_page_stay_the_administrators);
     ADD("split-that-fails-is-grown-instead", test_split_that_fails_is_grown_instead);
     ADD("static-larger-pages-are-not-split-behind-the-setting",
         test_static_larger_pages_are_not_split_behind_the_setting);

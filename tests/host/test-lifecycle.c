@@ -45,6 +45,34 @@ static void test_vm_that_free_pages_serve_writes_nothing(void)
     assert_untouched();
 }
 
+/* What its memory looks like is then libvirt's to judge. */
+static void test_vm_without_huge_pages_may_have_memory_we_do_not_know(void)
+{
+    static const char *const parts[] = {
+        "<memory unit='parsec'>1</memory>",
+        "<memory>1024</memory><devices><memory model='cxl'/></devices>",
+        "<memory>1024</memory><numatune><memory mode='later' nodeset='0'/></numatune>"};
+    g_auto(Host) host = {0};
+    host_init(&host);
+    for (guint i = 0; i < G_N_ELEMENTS(parts); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *xml =
+            g_strdup_printf("<domain type='kvm'><name>vm</name>%s</domain>", parts[i]);
+        g_autoptr(HvOutcome) outcome = try_claim(host.agent, xml, NULL, &error);
+        g_assert_no_error(error);
+        g_assert_cmpstr(outcome->xml, ==, xml);
+        g_assert_cmpstr(outcome->name, ==, "vm");
+        /* the same with huge pages must be understood */
+        g_autofree char *huge = g_strdup_printf(
+            "<domain "
+            "type='kvm'><name>vm</name>%s<memoryBacking><hugepages/></memoryBacking></domain>",
+            parts[i]);
+        g_autoptr(HvOutcome) refused = try_claim(host.agent, huge, NULL, &error);
+        g_assert_error(error, HV_ERROR, HV_ERROR_XML);
+        g_assert_null(refused);
+    }
+}
+
 static void test_vm_without_huge_pages_leaves_no_trace(void)
 {
     static const char xml[] = "<domain type='kvm'><name>vm</name><memory>1048576</memory></domain>";
@@ -374,6 +402,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("life-of-a-vm-ends-where-it-began", test_life_of_a_vm_ends_where_it_began);
     ADD("vm-that-free-pages-serve-writes-nothing", test_vm_that_free_pages_serve_writes_nothing);
+    ADD("vm-without-huge-pages-may-have-memory-we-do-not-know",
+        test_vm_without_huge_pages_may_have_memory_we_do_not_know);
     ADD("vm-without-huge-pages-leaves-no-trace", test_vm_without_huge_pages_leaves_no_trace);
     ADD("dry-run-leaves-no-trace", test_dry_run_leaves_no_trace);
     ADD("release-twice-is-release-once", test_release_twice_is_release_once);

@@ -46,6 +46,28 @@ static void test_recovery_keeps_claims_whose_qemu_lives(void)
     }
 }
 
+/* A give-back that was killed before its write has announced pages that are still free. */
+static void test_pages_of_an_unfinished_give_back_serve_the_next_start(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    host_init(&host);
+    guint64 free_pages = fake_get(0, SIZE_2M, "free_hugepages");
+    guint64 total = fake_get(0, SIZE_2M, "nr_hugepages");
+    g_assert_cmpuint(free_pages, >=, 5);
+    g_autoptr(HvStore) store = hv_store_open(fake.root, TRUE, &error);
+    g_assert_no_error(error);
+    HvTransaction *transaction =
+        hv_transaction_begin(store, g_get_monotonic_time() + G_USEC_PER_SEC, &error);
+    HvIntent intent = {0, SIZE_2M, total, 0, 0};
+    hv_ledger_begin_write(transaction->ledger, &intent);
+    transaction->is_changed = TRUE;
+    g_assert_true(hv_transaction_commit(transaction, &error));
+    hv_transaction_end(transaction);
+    claim_vm(host.agent, UUID_A, 10, 0); /* 5 pages, all free already */
+    assert_counts(0, SIZE_2M, total, free_pages, 0);
+}
+
 static void test_recovery_tells_a_reused_pid_from_the_agent(void)
 {
     g_auto(Host) host = {0};
@@ -135,6 +157,8 @@ int main(int argc, char **argv)
     ADD("keeps-claims-of-living-agents", test_recovery_keeps_claims_of_living_agents);
     ADD("keeps-claims-whose-qemu-lives", test_recovery_keeps_claims_whose_qemu_lives);
     ADD("tells-a-reused-pid-from-the-agent", test_recovery_tells_a_reused_pid_from_the_agent);
+    ADD("pages-of-an-unfinished-give-back-serve-the-next-start",
+        test_pages_of_an_unfinished_give_back_serve_the_next_start);
     ADD("without-ledger-does-nothing", test_recovery_without_ledger_does_nothing);
     ADD("warns-of-a-damaged-ledger", test_recovery_warns_of_a_damaged_ledger);
     ADD("give-back-spares-a-size-that-is-being-resized",
