@@ -3,9 +3,10 @@
 """Runs one scenario of the kernel suite in a throwaway VM, and prints TAP.
 
 A scenario is a shape of VM (memory, nodes, kernel command line), the programs that go into it, and
-a script. The script may run any number of programs that print TAP: their points are numbered anew
-into one stream. Output that ends without a plan, or with another number of points than planned, is
-a failure, and so is a script that does not end with status 0.
+a script; what all scripts share comes along. The script may run any number of programs that print
+TAP: their points are numbered anew into one stream. Output that ends without a plan, or with
+another number of points than planned, is a failure, and so is a script that does not end with
+status 0.
 
 Without a kernel or QEMU the scenario is skipped with the reason, except where the tests were asked
 for (HUGEVM_E2E=1 or HUGEVM_KERNEL_TESTS=1): there it fails. How to get a kernel: fetch-kernel.sh.
@@ -23,6 +24,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 UNAVAILABLE = 126
 NO_KERNEL = "no kernel to boot: run tests/kernel/fetch-kernel.sh build/kernel"
 
+HUGEVM_PROGRAMS = ["host", "kill-at", "fragment"]
+# Without nokaslr the kernel may lie where a third page of 1 GiB could be; zeroing each page twice,
+# at its allocation too, takes most of the time under emulation.
+HUGEVM_KERNEL = ["--append", "nokaslr", "--append", "init_on_alloc=0"]
+HUGEVM_NODES = ["--node", "512M", "--node", "6G", "--node", "640M", "--node", "256M",
+                "--append", "hugepagesz=1G", "--append", "hugepages=1:2", *HUGEVM_KERNEL]
+
 # name: (arguments of vm.py, programs from the build directory, script)
 SCENARIOS = {
     "one-node": (
@@ -36,6 +44,10 @@ SCENARIOS = {
         ["probe-nodes", "probe-guard", "probe-surplus", "probe-launch"],
         "four-nodes.sh",
     ),
+    "hugevm-short": (["--mem", "512M", *HUGEVM_KERNEL], HUGEVM_PROGRAMS, "hugevm-short.sh"),
+    "hugevm-nodes": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-nodes.sh"),
+    "hugevm-killed": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-killed.sh"),
+    "hugevm-beside": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-beside.sh"),
 }
 
 POINT = re.compile(r"(ok|not ok)\b *\d*(.*)")
@@ -102,8 +114,9 @@ def vm_command(options, kernel):
     work = os.path.join(options.build, f"vm-{options.scenario}")
     command = [sys.executable, os.path.join(HERE, "vm.py"), "--kernel", kernel, "--work", work,
                "--timeout", str(options.timeout)]
-    for program in programs:
-        command += ["--program", os.path.join(options.build, program)]
+    for program in [os.path.join(options.build, name) for name in programs] + options.program:
+        command += ["--program", program]
+    command += ["--file", os.path.join(HERE, "hugevm.sh")]
     return command + shape + [os.path.join(HERE, script)]
 
 
@@ -130,6 +143,8 @@ def parse_arguments(arguments):
     parser = argparse.ArgumentParser(prog="scenario.py")
     parser.add_argument("--build", required=True, metavar="DIR", help="where the programs are")
     parser.add_argument("--kernel-dir", required=True, metavar="DIR", help="has boot/vmlinuz-*")
+    parser.add_argument("--program", action="append", default=[], metavar="PATH",
+                        help="a program or module built elsewhere; repeatable")
     parser.add_argument("--timeout", type=float, default=240, metavar="SECONDS")
     parser.add_argument("scenario", choices=sorted(SCENARIOS))
     return parser.parse_args(arguments)
