@@ -12,8 +12,11 @@ HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim);
 /* Removes claims that are gone; TRUE if there were any. */
 gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger);
 
-/* Removes the claim if it still is this one (generation 0: any); *out_known tells. */
-gboolean hv_store_drop_claim(HvStore *store, const char *uuid, guint64 generation,
+/*
+ * Removes the claim if it still is this one (generation 0: any); *out_known tells.
+ * Claims of others that are gone go along.
+ */
+gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *vm,
                              gboolean *out_known, GError **error);
 
 /* An executor with time enough to wait for a resize by others. */

@@ -69,20 +69,19 @@ HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvS
                                    .deadline_us = g_get_monotonic_time() + HV_LOCK_WAIT_US}};
 }
 
-/* Removes the claim if it still is this one; *out_known tells. */
-gboolean hv_store_drop_claim(HvStore *store, const char *uuid, guint64 generation,
+gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *vm,
                              gboolean *out_known, GError **error)
 {
     g_autoptr(HvTransaction) transaction =
         hv_transaction_begin(store, g_get_monotonic_time() + HV_LOCK_WAIT_US, error);
     if (transaction == NULL)
         return FALSE;
-    const HvClaim *claim = hv_ledger_claim(transaction->ledger, uuid);
-    *out_known = claim != NULL && (generation == 0 || claim->generation == generation);
-    if (!*out_known)
-        return TRUE;
-    hv_ledger_remove_claim(transaction->ledger, uuid);
-    transaction->is_changed = TRUE;
+    const HvClaim *claim = hv_ledger_claim(transaction->ledger, vm->uuid);
+    *out_known = claim != NULL && (vm->generation == 0 || claim->generation == vm->generation);
+    if (*out_known)
+        hv_ledger_remove_claim(transaction->ledger, vm->uuid);
+    if (hv_ledger_prune(root, transaction->ledger) || *out_known)
+        transaction->is_changed = TRUE;
     return hv_transaction_commit(transaction, error);
 }
 
@@ -183,7 +182,7 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
                      "VM %s still runs: QEMU is process %" G_GINT64_FORMAT, vm->uuid, qemu.pid);
         return FALSE;
     }
-    if (!hv_store_drop_claim(store, vm->uuid, vm->generation, out_known, error))
+    if (!hv_store_drop_claim(store, agent->root, vm, out_known, error))
         return FALSE;
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     HvExecutor executor = hv_give_back_executor(agent, store, settings);

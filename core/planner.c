@@ -29,14 +29,22 @@ static const HvNode *node_at(const Planner *planner, guint index)
     return &g_array_index(planner->world->snapshot->nodes, HvNode, index);
 }
 
+/* Memory that a new plan may count on: of a node, or of the host for -1. */
+static guint64 plannable_kib(const HvWorld *world, int node)
+{
+    guint64 growable_kib =
+        node < 0 ? hv_room_growable_on_host_kib(world) : hv_room_growable_on_node_kib(world, node);
+    return hv_minus(growable_kib, hv_room_promised_growth_kib(world, node));
+}
+
 static void planner_init(Planner *planner, const HvWorld *world, GArray *steps)
 {
     guint n_nodes = world->snapshot->nodes->len;
     *planner = (Planner){.world = world, .steps = steps};
     planner->node_kib = g_new0(guint64, n_nodes + 1);
-    planner->host_kib = hv_room_growable_on_host_kib(world);
+    planner->host_kib = plannable_kib(world, -1);
     for (guint i = 0; i < n_nodes; i++)
-        planner->node_kib[i] = hv_room_growable_on_node_kib(world, node_at(planner, i)->id);
+        planner->node_kib[i] = plannable_kib(world, node_at(planner, i)->id);
 }
 
 static guint64 growable_pages(const Planner *planner, guint index, guint64 size_kib)
@@ -256,10 +264,31 @@ static char *shortage_hint(const Planner *planner, guint64 size_kib)
         planner->missing, size_kib);
 }
 
+/* What the needs of a size could have: on their nodes where all are bound, else on the host. */
+static guint64 available_to(const Planner *planner, const HvRequest *request, guint64 size_kib,
+                            gboolean *out_is_bound)
+{
+    HvNodeSet nodes = {0};
+    *out_is_bound = TRUE;
+    for (guint i = 0; i < request->needs->len; i++) {
+        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
+        if (need->size_kib != size_kib)
+            continue;
+        if (hv_node_set_is_any(&need->nodes))
+            *out_is_bound = FALSE;
+        for (guint w = 0; w < G_N_ELEMENTS(nodes.bits); w++)
+            nodes.bits[w] |= need->nodes.bits[w];
+    }
+    guint64 available = hv_room_of_size(planner->world, size_kib).available;
+    return *out_is_bound ? MIN(available, available_on(planner, &nodes, size_kib)) : available;
+}
+
 static HvRefusal *refuse(const Planner *planner, const HvRequest *request, guint64 size_kib)
 {
+    gboolean is_bound;
     HvRoom room = hv_room_of_size(planner->world, size_kib);
     guint64 wanted = hv_needs_pages(request->needs, size_kib);
+    guint64 available = available_to(planner, request, size_kib, &is_bound);
     gboolean is_dynamic = planner->world->settings->use_dynamic_hugepages;
     g_autofree char *name = hv_quote(request->name);
     g_autofree char *size = hv_format_kib(size_kib);
@@ -267,9 +296,10 @@ static HvRefusal *refuse(const Planner *planner, const HvRequest *request, guint
     g_autofree char *others = describe_others(&room);
     g_autofree char *hint = shortage_hint(planner, size_kib);
     return hv_refusal_new(HV_ERROR_SHORTAGE, hint,
-                          "VM %s wants %" G_GUINT64_FORMAT " pages of %s %s: %" G_GUINT64_FORMAT
-                          " available (%s), %" G_GUINT64_FORMAT " short%s",
-                          name, wanted, size, place, room.available, others, planner->missing,
+                          "VM %s wants %" G_GUINT64_FORMAT " page%s of %s %s: %" G_GUINT64_FORMAT
+                          " available (%s%s), %" G_GUINT64_FORMAT " short%s",
+                          name, wanted, wanted == 1 ? "" : "s", size, place, available,
+                          is_bound ? "on all nodes: " : "", others, planner->missing,
                           is_dynamic
                               ? ", and the memory kept for the host leaves no room to add them"
                               : ", and dynamic allocation is off");
@@ -372,7 +402,6 @@ guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool)
     guint64 pages = hv_room_on_node(world, pool->size_kib, pool->node);
     if (!world->settings->use_dynamic_hugepages)
         return pages;
-    guint64 growable_kib =
-        MIN(hv_room_growable_on_node_kib(world, pool->node), hv_room_growable_on_host_kib(world));
+    guint64 growable_kib = MIN(plannable_kib(world, pool->node), plannable_kib(world, -1));
     return pages + growable_kib / pool->size_kib;
 }

@@ -135,6 +135,26 @@ guint64 hv_room_growable_on_host_kib(const HvWorld *world)
     return hv_minus(world->snapshot->mem_available_kib, world->settings->floor_host_kib);
 }
 
+guint64 hv_room_promised_growth_kib(const HvWorld *world, int node)
+{
+    guint64 kib = 0;
+    for (guint i = 0; i < world->snapshot->sizes->len; i++) {
+        guint64 size_kib = g_array_index(world->snapshot->sizes, HvPageSize, i).size_kib;
+        const HvPool *pool = hv_snapshot_pool(world->snapshot, node, size_kib);
+        guint64 pages = 0, growth_kib = 0;
+        if (node < 0) {
+            HvRoom room = hv_room_of_size(world, size_kib);
+            pages = hv_minus(room.exposed, hv_minus(room.free, room.resv));
+        } else if (pool != NULL) {
+            pages = hv_minus(claimed_pages(world, size_kib, FALSE, node), usable_free(world, pool));
+        }
+        if (!hv_checked_mul(pages, size_kib, &growth_kib))
+            return G_MAXUINT64;
+        kib = hv_plus(kib, growth_kib);
+    }
+    return kib;
+}
+
 /*
  * Pages of the administrator that their user has let go of for the moment must
  * stay free: a database that restarts finds them again. Reserved pages are among

@@ -40,5 +40,12 @@ guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node);
 guint64 hv_room_growable_on_node_kib(const HvWorld *world, int node);
 guint64 hv_room_growable_on_host_kib(const HvWorld *world);
 
+/*
+ * Memory that the growth for other claims is still going to take: planned, but not
+ * yet in the pools. node -1: on the host as a whole. For planning only: who carries
+ * out a plan has been counted already.
+ */
+guint64 hv_room_promised_growth_kib(const HvWorld *world, int node);
+
 /* Free pages of one pool that hugevm may take away again (see planner.h for all pools). */
 guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool);

@@ -305,8 +305,8 @@ static void roll_back(const Start *start, HvStore *store, GError **error)
     gboolean was_known;
     g_autoptr(GError) local = NULL;
     HvExecutor executor = hv_give_back_executor(start->agent, store, start->settings);
-    if (!hv_store_drop_claim(store, start->outcome->request->uuid, start->outcome->generation,
-                             &was_known, &local) ||
+    HvVmRef vm = {start->outcome->request->uuid, start->outcome->generation, 0};
+    if (!hv_store_drop_claim(store, start->agent->root, &vm, &was_known, &local) ||
         !hv_execute_give_back(&executor, &local)) {
         g_autofree char *message = hv_error_message(local);
         g_prefix_error(error, "(not all could be given back, the next call goes on: %s) ", message);

@@ -46,6 +46,18 @@ static void test_recovery_keeps_claims_whose_qemu_lives(void)
     }
 }
 
+static void test_the_end_of_one_vm_lets_go_of_others_that_are_gone(void)
+{
+    g_auto(Host) host = {0};
+    host_init(&host);
+    g_autoptr(HvAgent) other = new_agent(1001);
+    claim_vm(host.agent, UUID_A, 60, 0);
+    claim_vm(other, UUID_B, 60, 0);
+    end_process(1000);
+    tell(hv_lifecycle_gone, other, UUID_B, 0, 0);
+    assert_untouched();
+}
+
 /* A give-back that was killed before its write has announced pages that are still free. */
 static void test_pages_of_an_unfinished_give_back_serve_the_next_start(void)
 {
@@ -157,6 +169,8 @@ int main(int argc, char **argv)
     ADD("keeps-claims-of-living-agents", test_recovery_keeps_claims_of_living_agents);
     ADD("keeps-claims-whose-qemu-lives", test_recovery_keeps_claims_whose_qemu_lives);
     ADD("tells-a-reused-pid-from-the-agent", test_recovery_tells_a_reused_pid_from_the_agent);
+    ADD("the-end-of-one-vm-lets-go-of-others-that-are-gone",
+        test_the_end_of_one_vm_lets_go_of_others_that_are_gone);
     ADD("pages-of-an-unfinished-give-back-serve-the-next-start",
         test_pages_of_an_unfinished_give_back_serve_the_next_start);
     ADD("without-ledger-does-nothing", test_recovery_without_ledger_does_nothing);

@@ -224,6 +224,26 @@ static void test_growth_ends_at_the_host_floor(void)
     assert_refused(too_much);
 }
 
+/* Two VMs that start at once must not both be planned onto the same memory. */
+static void test_growth_under_way_for_another_vm_takes_its_memory(void)
+{
+    static const char *const nodes[] = {ANY, "0"};
+    for (guint i = 0; i < G_N_ELEMENTS(nodes); i++) {
+        g_autoptr(World) world = host(0, 100);
+        world->settings->floor_host_kib = 0;
+        world_claim(world, OTHER, HV_CLAIM_CLAIMED, nodes[i], SIZE_2M, 60);
+        world_need(world, nodes[i], SIZE_2M, 41);
+        g_autoptr(HvPlan) too_much = world_plan(world);
+        assert_refused(too_much);
+        g_autoptr(World) smaller = host(0, 100);
+        smaller->settings->floor_host_kib = 0;
+        world_claim(smaller, OTHER, HV_CLAIM_CLAIMED, nodes[i], SIZE_2M, 60);
+        world_need(smaller, nodes[i], SIZE_2M, 40);
+        g_autoptr(HvPlan) fits = world_plan(smaller);
+        assert_allowed(fits, 1);
+    }
+}
+
 static void test_growth_ends_at_the_node_floor(void)
 {
     g_autoptr(World) world = host(0, 100);
@@ -487,6 +507,8 @@ int main(int argc, char **argv)
     ADD("request-that-is-refused-already-takes-nothing",
         test_request_that_is_refused_already_takes_nothing);
     ADD("growth-ends-at-the-host-floor", test_growth_ends_at_the_host_floor);
+    ADD("growth-under-way-for-another-vm-takes-its-memory",
+        test_growth_under_way_for_another_vm_takes_its_memory);
     ADD("growth-ends-at-the-node-floor", test_growth_ends_at_the_node_floor);
     ADD("larger-pages-are-grown-first", test_larger_pages_are_grown_first);
     ADD("sizes-share-the-memory-they-grow-from", test_sizes_share_the_memory_they_grow_from);
