@@ -235,8 +235,8 @@ static char *describe_others(const HvRoom *room)
     return g_string_free(out, FALSE);
 }
 
-/* Where the needs of a size may come from: "on node 0", "on any node", "on its nodes". */
-static char *describe_place(const HvRequest *request, guint64 size_kib)
+/* The nodes that the needs of a size are bound to, together; FALSE if some need floats. */
+static gboolean bound_nodes(const HvRequest *request, guint64 size_kib, HvNodeSet *out_nodes)
 {
     HvNodeSet nodes = {0};
     for (guint i = 0; i < request->needs->len; i++) {
@@ -244,12 +244,12 @@ static char *describe_place(const HvRequest *request, guint64 size_kib)
         if (need->size_kib != size_kib)
             continue;
         if (hv_node_set_is_any(&need->nodes))
-            return g_strdup("on any node");
+            return FALSE;
         for (guint w = 0; w < G_N_ELEMENTS(nodes.bits); w++)
             nodes.bits[w] |= need->nodes.bits[w];
     }
-    g_autofree char *list = hv_node_set_format(&nodes);
-    return g_strdup_printf("on node%s %s", hv_node_set_count(&nodes) > 1 ? "s" : "", list);
+    *out_nodes = nodes;
+    return TRUE;
 }
 
 static char *shortage_hint(const Planner *planner, guint64 size_kib)
@@ -264,45 +264,31 @@ static char *shortage_hint(const Planner *planner, guint64 size_kib)
         planner->missing, size_kib);
 }
 
-/* What the needs of a size could have: on their nodes where all are bound, else on the host. */
-static guint64 available_to(const Planner *planner, const HvRequest *request, guint64 size_kib,
-                            gboolean *out_is_bound)
-{
-    HvNodeSet nodes = {0};
-    *out_is_bound = TRUE;
-    for (guint i = 0; i < request->needs->len; i++) {
-        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
-        if (need->size_kib != size_kib)
-            continue;
-        if (hv_node_set_is_any(&need->nodes))
-            *out_is_bound = FALSE;
-        for (guint w = 0; w < G_N_ELEMENTS(nodes.bits); w++)
-            nodes.bits[w] |= need->nodes.bits[w];
-    }
-    guint64 available = hv_room_of_size(planner->world, size_kib).available;
-    return *out_is_bound ? MIN(available, available_on(planner, &nodes, size_kib)) : available;
-}
-
 static HvRefusal *refuse(const Planner *planner, const HvRequest *request, guint64 size_kib)
 {
-    gboolean is_bound;
+    HvNodeSet nodes = {0};
+    gboolean is_bound = bound_nodes(request, size_kib, &nodes);
     HvRoom room = hv_room_of_size(planner->world, size_kib);
     guint64 wanted = hv_needs_pages(request->needs, size_kib);
-    guint64 available = available_to(planner, request, size_kib, &is_bound);
+    guint64 available =
+        is_bound ? MIN(room.available, available_on(planner, &nodes, size_kib)) : room.available;
     gboolean is_dynamic = planner->world->settings->use_dynamic_hugepages;
     g_autofree char *name = hv_quote(request->name);
     g_autofree char *size = hv_format_kib(size_kib);
-    g_autofree char *place = describe_place(request, size_kib);
+    g_autofree char *list = hv_node_set_format(&nodes);
     g_autofree char *others = describe_others(&room);
     g_autofree char *hint = shortage_hint(planner, size_kib);
-    return hv_refusal_new(HV_ERROR_SHORTAGE, hint,
-                          "VM %s wants %" G_GUINT64_FORMAT " page%s of %s %s: %" G_GUINT64_FORMAT
-                          " available (%s%s), %" G_GUINT64_FORMAT " short%s",
-                          name, wanted, wanted == 1 ? "" : "s", size, place, available,
-                          is_bound ? "on all nodes: " : "", others, planner->missing,
-                          is_dynamic
-                              ? ", and the memory kept for the host leaves no room to add them"
-                              : ", and dynamic allocation is off");
+    return hv_refusal_new(
+        HV_ERROR_SHORTAGE, hint,
+        "VM %s wants %" G_GUINT64_FORMAT " page%s of %s on %s%s: %" G_GUINT64_FORMAT
+        " available (%s%s), %" G_GUINT64_FORMAT " short%s",
+        name, wanted, wanted == 1 ? "" : "s", size,
+        !is_bound                         ? "any node"
+        : hv_node_set_single(&nodes) >= 0 ? "node "
+                                          : "nodes ",
+        is_bound ? list : "", available, is_bound ? "on all nodes: " : "", others, planner->missing,
+        is_dynamic ? ", and the memory kept for the host leaves no room to add them"
+                   : ", and dynamic allocation is off");
 }
 
 /* The next smaller size among the needs, starting above all; 0: no more. */
