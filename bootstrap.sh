@@ -131,7 +131,7 @@ demo() {
 }
 
 run_tests() {
-    install_packages "$debian_test_packages" "$dnf_test_packages"
+    install_packages "$debian_packages $debian_test_packages" "$dnf_packages $dnf_test_packages"
     build
     # the kernel for the throwaway VM; without it those tests say that they were skipped
     sh tests/kernel/fetch-kernel.sh build/kernel >/dev/null || say 'bootstrap.sh: no kernel to boot'
