@@ -44,16 +44,22 @@ static char *pool_file(const HvRoot *root, int node, guint64 size_kib)
     return hv_root_exists(root, path) ? g_steal_pointer(&path) : global_file(size_kib);
 }
 
+static void settle_size(HvTransaction *transaction, const HvSnapshot *snapshot, guint64 size_kib)
+{
+    for (guint i = 0; i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        if (pool->size_kib == size_kib && hv_ledger_settle_pool(transaction->ledger, pool))
+            transaction->is_changed = TRUE;
+    }
+}
+
 /* The pools as they are now, those of one size settled; inside an open transaction. */
 static HvSnapshot *read_settled(const HvPoolWriter *writer, HvTransaction *transaction,
                                 guint64 size_kib, GError **error)
 {
     HvSnapshot *snapshot = hv_snapshot_read(writer->root, error);
-    for (guint i = 0; snapshot != NULL && i < snapshot->pools->len; i++) {
-        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
-        if (pool->size_kib == size_kib && hv_ledger_settle_pool(transaction->ledger, pool))
-            transaction->is_changed = TRUE;
-    }
+    if (snapshot != NULL)
+        settle_size(transaction, snapshot, size_kib);
     return snapshot;
 }
 
@@ -198,13 +204,12 @@ static gboolean announce_split(const HvPoolWriter *writer, const HvSplit *split,
     if (transaction == NULL)
         return FALSE;
     g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, split->size_kib, error);
-    g_autoptr(HvSnapshot) again =
-        snapshot != NULL ? read_settled(writer, transaction, split->to_kib, error) : NULL;
-    if (again == NULL)
+    if (snapshot == NULL)
         return FALSE;
-    const HvPool *large = hv_snapshot_pool(again, split->node, split->size_kib);
-    const HvPool *small = hv_snapshot_pool(again, split->node, split->to_kib);
-    HvWorld world = {again, writer->settings, transaction->ledger, writer->self_uuid};
+    settle_size(transaction, snapshot, split->to_kib);
+    const HvPool *large = hv_snapshot_pool(snapshot, split->node, split->size_kib);
+    const HvPool *small = hv_snapshot_pool(snapshot, split->node, split->to_kib);
+    HvWorld world = {snapshot, writer->settings, transaction->ledger, writer->self_uuid};
     *out_pages =
         large != NULL && small != NULL ? splittable(&world, large, small, split->pages) : 0;
     if (*out_pages > 0) {
@@ -231,12 +236,11 @@ static gboolean record_split(const HvPoolWriter *writer, const HvSplit *split, g
         hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
     if (transaction == NULL)
         return FALSE;
-    g_autoptr(HvSnapshot) large = read_settled(writer, transaction, split->size_kib, error);
-    g_autoptr(HvSnapshot) small =
-        large != NULL ? read_settled(writer, transaction, split->to_kib, error) : NULL;
-    if (small == NULL)
+    g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, split->size_kib, error);
+    if (snapshot == NULL)
         return FALSE;
-    const HvPool *pool = hv_snapshot_pool(small, split->node, split->size_kib);
+    settle_size(transaction, snapshot, split->to_kib);
+    const HvPool *pool = hv_snapshot_pool(snapshot, split->node, split->size_kib);
     *pages = MIN(*pages, hv_minus(large_before, pool != NULL ? pool->total_pages : large_before));
     return hv_transaction_commit(transaction, error);
 }
