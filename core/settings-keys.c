@@ -162,13 +162,12 @@ static gboolean parse_floor(const HvSettingsKey *key, const char *value, HvSetti
 
 static gboolean parse_timeout(const HvSettingsKey *key, const char *value, HvSettingsDraft *draft)
 {
-    (void)key;
     gsize n = strlen(value);
     g_autofree char *digits = g_strndup(value, g_str_has_suffix(value, "s") ? n - 1 : n);
     guint64 seconds;
     if (!hv_parse_u64(digits, &seconds) || seconds < 1 || seconds > MAX_TIMEOUT_SECONDS)
         return FALSE;
-    draft->settings->allocation_timeout_ms = seconds * 1000;
+    G_STRUCT_MEMBER(guint64, draft->settings, key->field_offset) = seconds * 1000;
     return TRUE;
 }
 
@@ -189,6 +188,11 @@ static gboolean parse_demote(const HvSettingsKey *key, const char *value, HvSett
     .section = in_section, .name = #field, .builtin = value, .allowed = "true or false",           \
     .parse = parse_boolean, .field_offset = G_STRUCT_OFFSET(HvSettings, field)
 
+#define TIMEOUT_KEY(key_name, field, value)                                                        \
+    .section = HV_SECTION_HUGEVM, .name = key_name, .builtin = value,                              \
+    .allowed = "seconds from 1 to 3600", .parse = parse_timeout,                                   \
+    .field_offset = G_STRUCT_OFFSET(HvSettings, field)
+
 const HvSettingsKey hv_settings_keys[] = {
     {BOOLEAN_KEY(HV_SECTION_PERFORMANCE, use_dynamic_hugepages, "false"), .vdsm_switch = TRUE},
     {BOOLEAN_KEY(HV_SECTION_PERFORMANCE, use_preallocated_hugepages, "true")},
@@ -204,6 +208,7 @@ const HvSettingsKey hv_settings_keys[] = {
      .builtin = "none",
      .allowed = "a page size in KiB, or with a suffix as in 2M or 1G, or none",
      .parse = parse_pair_size},
+    {BOOLEAN_KEY(HV_SECTION_HUGEVM, enabled, "true")},
     {.section = HV_SECTION_HUGEVM,
      .name = "reserved",
      .builtin = "",
@@ -222,11 +227,8 @@ const HvSettingsKey hv_settings_keys[] = {
      .allowed = "SIZE[,PERCENT%], SIZE in KiB or as in 2G, PERCENT from 0 to 90",
      .parse = parse_floor,
      .raw = TRUE},
-    {.section = HV_SECTION_HUGEVM,
-     .name = "allocation_timeout",
-     .builtin = "60",
-     .allowed = "seconds from 1 to 3600",
-     .parse = parse_timeout},
+    {TIMEOUT_KEY("allocation_timeout", allocation_timeout_ms, "60")},
+    {TIMEOUT_KEY("hook_timeout", hook_timeout_ms, "5")},
     {BOOLEAN_KEY(HV_SECTION_HUGEVM, drop_caches, "false")},
     {BOOLEAN_KEY(HV_SECTION_HUGEVM, compact, "true")},
     {.section = HV_SECTION_HUGEVM,

@@ -23,7 +23,7 @@ struct HvSettingsKey {
     const char *allowed; /* for people: what a value may be */
     /* FALSE if the value means nothing; the draft may then be half changed. */
     gboolean (*parse)(const HvSettingsKey *key, const char *value, HvSettingsDraft *draft);
-    gsize field_offset;   /* in HvSettings, for the keys that are true or false */
+    gsize field_offset;   /* in HvSettings, for switches and timeouts */
     gboolean raw;         /* a percent sign belongs to its syntax: no interpolation */
     gboolean vdsm_switch; /* in VDSM's files it switches VDSM, where that is installed */
 };

@@ -28,6 +28,7 @@ typedef struct {
 } HvSettingOrigin;
 
 typedef struct {
+    gboolean enabled; /* FALSE: VMs get no pages from hugevm; what it has added still comes back */
     gboolean use_dynamic_hugepages;
     gboolean use_preallocated_hugepages;
     GArray *reserved; /* HvReserved */
@@ -36,6 +37,7 @@ typedef struct {
     guint64 floor_host_kib;      /* host_memory_floor, first part */
     guint floor_node_percent;    /* host_memory_floor, second part */
     guint64 allocation_timeout_ms;
+    guint64 hook_timeout_ms; /* the same where the host serves nobody else meanwhile */
     gboolean drop_caches;
     gboolean compact;
     HvDemote demote;

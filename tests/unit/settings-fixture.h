@@ -93,6 +93,7 @@ static inline void assert_load_refused(const Fixture *fixture, const char *messa
 
 static inline void assert_built_in_values(const HvSettings *settings)
 {
+    g_assert_true(settings->enabled);
     g_assert_false(settings->use_dynamic_hugepages);
     g_assert_true(settings->use_preallocated_hugepages);
     g_assert_cmpuint(settings->reserved->len, ==, 0);
@@ -101,6 +102,7 @@ static inline void assert_built_in_values(const HvSettings *settings)
     g_assert_cmpuint(settings->floor_host_kib, ==, 2 * 1024 * 1024);
     g_assert_cmpuint(settings->floor_node_percent, ==, 5);
     g_assert_cmpuint(settings->allocation_timeout_ms, ==, 60000);
+    g_assert_cmpuint(settings->hook_timeout_ms, ==, 5000);
     g_assert_false(settings->drop_caches);
     g_assert_true(settings->compact);
     g_assert_cmpint(settings->demote, ==, HV_DEMOTE_OWN);

@@ -241,11 +241,13 @@ static void test_every_key_has_one_origin(void)
                                         "use_preallocated_hugepages",
                                         "reserved_hugepage_count",
                                         "reserved_hugepage_size",
+                                        "enabled",
                                         "reserved",
                                         "strict_page_size",
                                         "shared_memory",
                                         "host_memory_floor",
                                         "allocation_timeout",
+                                        "hook_timeout",
                                         "drop_caches",
                                         "compact",
                                         "demote"};

@@ -45,7 +45,9 @@ static void test_every_key_is_read(void)
         load_text("[performance]\nuse_dynamic_hugepages=true\nuse_preallocated_hugepages=false\n"
                   "[hugevm]\nstrict_page_size=true\nshared_memory=explicit\n"
                   "host_memory_floor=1G,20%\nallocation_timeout=90\ndrop_caches=true\n"
-                  "compact=false\ndemote=any\nreserved=size:2M,count:3\n");
+                  "compact=false\ndemote=any\nreserved=size:2M,count:3\nhook_timeout=7\n"
+                  "enabled=false\n");
+    g_assert_false(settings->enabled);
     g_assert_true(settings->use_dynamic_hugepages);
     g_assert_false(settings->use_preallocated_hugepages);
     g_assert_true(settings->strict_page_size);
@@ -53,6 +55,7 @@ static void test_every_key_is_read(void)
     g_assert_cmpuint(settings->floor_host_kib, ==, 1024 * 1024);
     g_assert_cmpuint(settings->floor_node_percent, ==, 20);
     g_assert_cmpuint(settings->allocation_timeout_ms, ==, 90000);
+    g_assert_cmpuint(settings->hook_timeout_ms, ==, 7000);
     g_assert_true(settings->drop_caches);
     g_assert_false(settings->compact);
     g_assert_cmpint(settings->demote, ==, HV_DEMOTE_ANY);
@@ -137,8 +140,10 @@ static void test_timeout_bounds(void)
 static void test_bad_timeouts_are_refused(void)
 {
     static const char *const values[] = {"0", "3601", "s", "", "5m", "1.5", "99999999999999999999"};
-    for (guint i = 0; i < G_N_ELEMENTS(values); i++)
+    for (guint i = 0; i < G_N_ELEMENTS(values); i++) {
         assert_bad_value("hugevm", "allocation_timeout", values[i], "seconds from 1 to 3600");
+        assert_bad_value("hugevm", "hook_timeout", values[i], "seconds from 1 to 3600");
+    }
 }
 
 static void assert_reserved(const HvSettings *settings, guint i, const char *name, guint64 size_kib,
@@ -310,9 +315,10 @@ static void test_overflowing_sum_of_reserved_pages_is_the_maximum(void)
 static void test_unknown_key_is_refused_with_the_known_ones(void)
 {
     assert_refused("[hugevm]\n\nfrobnicate = 1\n",
-                   HUGEVM_CONF ":3: there is no key 'frobnicate' in [hugevm]; known: reserved, "
-                               "strict_page_size, shared_memory, host_memory_floor, "
-                               "allocation_timeout, drop_caches, compact, demote",
+                   HUGEVM_CONF
+                   ":3: there is no key 'frobnicate' in [hugevm]; known: enabled, reserved, "
+                   "strict_page_size, shared_memory, host_memory_floor, "
+                   "allocation_timeout, hook_timeout, drop_caches, compact, demote",
                    NULL);
 }
 
