@@ -28,6 +28,9 @@ typedef struct {
     const char *uuid;       /* NULL: the XML's */
     GHashTable *properties; /* char * -> char *, or NULL */
     gboolean cannot_edit;   /* the XML will be used as it is */
+    gboolean adopts;        /* a claim that another agent made for this start is taken over */
+    gboolean by_libvirtd;   /* the system's daemon starts it: it must know a hugetlbfs */
+    gboolean host_waits;    /* the host serves nobody else meanwhile: hook_timeout counts too */
     guint64 timeout_ms;     /* 0: as configured */
     HvProgressFunc progress;
     gpointer progress_data;

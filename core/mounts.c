@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "mounts.h"
 
+#include "error.h"
 #include "page-size.h"
 
 #include <string.h>
 
 #define MOUNTS_MAX_BYTES (4 * 1024 * 1024)
+
+typedef enum { MOUNT_NONE, MOUNT_UNKNOWN, MOUNT_KNOWN } MountState;
 
 /* The kernel always shows the page size of a hugetlbfs among its options: "rw,pagesize=2M". */
 static gboolean has_page_size(const char *options, guint64 size_kib)
@@ -20,22 +23,32 @@ static gboolean has_page_size(const char *options, guint64 size_kib)
     return FALSE;
 }
 
-gboolean hv_mounts_have(const HvRoot *root, guint64 size_kib)
+/* One line of /proc/mounts: a hugetlbfs of the size, and does the daemon know it? */
+static MountState state_of_line(const HvRoot *root, const char *line, guint64 size_kib)
+{
+    g_auto(GStrv) fields = g_strsplit(line, " ", 5);
+    if (g_strv_length(fields) < 4 || strcmp(fields[2], "hugetlbfs") != 0 ||
+        !has_page_size(fields[3], size_kib))
+        return MOUNT_NONE;
+    g_autofree char *directory = g_strcompress(fields[1]); /* the kernel writes a blank as \040 */
+    g_autofree char *of_daemon = g_strconcat(directory, "/libvirt/qemu", NULL);
+    return hv_root_exists(root, of_daemon) ? MOUNT_KNOWN : MOUNT_UNKNOWN;
+}
+
+static MountState best_state(const HvRoot *root, guint64 size_kib)
 {
     g_autofree char *text = hv_root_read_text(root, "/proc/self/mounts", MOUNTS_MAX_BYTES, NULL);
     if (text == NULL)
-        return TRUE;
+        return MOUNT_KNOWN;
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (guint i = 0; lines[i] != NULL; i++) {
-        g_auto(GStrv) fields = g_strsplit(lines[i], " ", 5);
-        if (g_strv_length(fields) >= 4 && strcmp(fields[2], "hugetlbfs") == 0 &&
-            has_page_size(fields[3], size_kib))
-            return TRUE;
-    }
-    return FALSE;
+    MountState best = MOUNT_NONE;
+    for (guint i = 0; lines[i] != NULL && best != MOUNT_KNOWN; i++)
+        best = MAX(best, state_of_line(root, lines[i], size_kib));
+    return best;
 }
 
-char *hv_mounts_command(guint64 size_kib)
+/* "mkdir ... && mount ..." */
+static char *mount_command(guint64 size_kib)
 {
     static const char units[] = "KMG";
     guint unit = 0;
@@ -45,4 +58,27 @@ char *hv_mounts_command(guint64 size_kib)
     return g_strdup_printf(
         "mkdir -p /dev/hugepages-%s && mount -t hugetlbfs -o pagesize=%s none /dev/hugepages-%s",
         size, size, size);
+}
+
+gboolean hv_mounts_check(const HvRoot *root, guint64 size_kib, HvLibvirt libvirt, GError **error)
+{
+    MountState state = best_state(root, size_kib);
+    gboolean is_daemon = libvirt == HV_LIBVIRT_DAEMON;
+    g_autofree char *size = hv_format_kib(size_kib);
+    if (state == MOUNT_NONE) {
+        g_autofree char *command = mount_command(size_kib);
+        g_autofree char *hint =
+            g_strconcat(command, is_daemon ? ", then restart libvirtd" : NULL, NULL);
+        hv_set_error(error, HV_ERROR_CONFLICT, hint,
+                     "no hugetlbfs for pages of %s is mounted, and libvirt needs one", size);
+        return FALSE;
+    }
+    if (state == MOUNT_UNKNOWN && is_daemon) {
+        hv_set_error(error, HV_ERROR_CONFLICT, "restart libvirtd: running VMs go on",
+                     "libvirtd does not know the hugetlbfs for pages of %s: it was mounted after "
+                     "libvirtd had started",
+                     size);
+        return FALSE;
+    }
+    return TRUE;
 }

@@ -248,13 +248,23 @@ static HvRequest *request_empty(const HvDomain *domain, const HvProperties *prop
     return request;
 }
 
+/* <hugepages> may name the size of a normal page, which is to say none. */
+static gboolean is_huge_size(guint64 page_kib)
+{
+    return page_kib != 0 && page_kib != hv_base_page_kib();
+}
+
 gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties)
 {
-    if (domain->has_hugepages || properties->hugepages_kib != 0)
+    if (properties->hugepages_kib != 0 || hv_domain_has_bare_hugepages(domain) ||
+        is_huge_size(domain->page_kib))
         return TRUE;
+    for (guint i = 0; i < domain->cells->len; i++)
+        if (is_huge_size(g_array_index(domain->cells, HvCell, i).page_kib))
+            return TRUE;
     for (guint i = 0; i < domain->devices->len; i++) {
         const HvMemoryDevice *device = &g_array_index(domain->devices, HvMemoryDevice, i);
-        if (device->model != HV_MEMORY_NOT_COUNTED && device->page_kib != 0)
+        if (device->model != HV_MEMORY_NOT_COUNTED && is_huge_size(device->page_kib))
             return TRUE;
     }
     return FALSE;

@@ -16,7 +16,6 @@
 #include "page-size.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #define SYS_HUGEPAGES "/sys/kernel/mm/hugepages"
 #define SYS_NODES "/sys/devices/system/node"
@@ -333,7 +332,7 @@ HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error)
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_new();
     snapshot->arch = read_arch(root);
     snapshot->mem_available_kib = mem_info_kib(&host, "MemAvailable");
-    snapshot->base_page_kib = (guint64)sysconf(_SC_PAGESIZE) / 1024;
+    snapshot->base_page_kib = hv_base_page_kib();
     if (!read_sizes(root, mem_info_kib(&host, "Hugepagesize"), snapshot, error) ||
         !read_nodes(root, &host, snapshot, error) || !mem_info_check(&host, error))
         return NULL;

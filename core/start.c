@@ -8,6 +8,7 @@
 #include "lifecycle-private.h"
 
 #include "error.h"
+#include "mounts.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -130,6 +131,19 @@ static HvDomain *parse(const HvVm *vm, GError **error)
     return domain;
 }
 
+/* Of the host's side: where libvirtd maps the memory from. */
+static gboolean check_mounts(const Start *start, GError **error)
+{
+    const HvRequest *request = start->outcome->request;
+    if (!start->vm->by_libvirtd || !request->needs_mount)
+        return TRUE;
+    for (guint i = 0; i < request->needs->len; i++)
+        if (!hv_mounts_check(start->agent->root, g_array_index(request->needs, HvNeed, i).size_kib,
+                             HV_LIBVIRT_DAEMON, error))
+            return FALSE;
+    return TRUE;
+}
+
 /* Request and settings. outcome->request stays NULL for a VM without huge pages. */
 static gboolean prepare(Start *start, GError **error)
 {
@@ -151,6 +165,12 @@ static gboolean prepare(Start *start, GError **error)
         hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files, error);
     if (start->settings == NULL)
         return FALSE;
+    if (!start->settings->enabled) {
+        g_ptr_array_add(start->outcome->warnings,
+                        g_strdup("hugevm is switched off (enabled = false in [hugevm]): the VM "
+                                 "gets no pages from it"));
+        return TRUE;
+    }
     start->snapshot = hv_snapshot_read(start->agent->root, error);
     if (start->snapshot == NULL)
         return FALSE;
@@ -160,7 +180,7 @@ static gboolean prepare(Start *start, GError **error)
         return FALSE;
     add_warnings(start->outcome->warnings, start->settings->warnings);
     add_warnings(start->outcome->warnings, start->outcome->request->warnings);
-    return check_no_edit_needed(start, error);
+    return check_no_edit_needed(start, error) && check_mounts(start, error);
 }
 
 static HvPlan *plan_with(const Start *start, const HvLedger *ledger)
@@ -195,9 +215,13 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     return g_steal_pointer(&start.outcome);
 }
 
-/* May this VM be claimed now, by us? A claim that may be replaced is removed. */
+/*
+ * May this VM be claimed now, by us? A claim that may be replaced is removed. One
+ * that another agent made for the same start is the one we go on with:
+ * *out_generation is its generation, by which that agent knows it; else 0.
+ */
 static gboolean make_way(const Start *start, HvLedger *ledger, const HvProcess *self,
-                         GError **error)
+                         guint64 *out_generation, GError **error)
 {
     const HvRoot *root = start->agent->root;
     HvClaim *claim = hv_ledger_claim(ledger, start->outcome->request->uuid);
@@ -213,13 +237,16 @@ static gboolean make_way(const Start *start, HvLedger *ledger, const HvProcess *
     }
     gboolean is_ours =
         claim->owner.pid == self->pid && claim->owner.start_ticks == self->start_ticks;
-    if (!is_ours && claim->state != HV_CLAIM_RUNNING && hv_process_is_alive(root, &claim->owner)) {
+    gboolean is_of_another =
+        !is_ours && claim->state != HV_CLAIM_RUNNING && hv_process_is_alive(root, &claim->owner);
+    if (is_of_another && !start->vm->adopts) {
         g_autofree char *owner = hv_quote(claim->owner_name);
         hv_set_error(error, HV_ERROR_CONFLICT, "wait for it, or stop that process",
                      "VM %s (%s) is being started by %s, process %" G_GINT64_FORMAT, name,
                      claim->uuid, owner, claim->owner.pid);
         return FALSE;
     }
+    *out_generation = is_of_another ? claim->generation : 0;
     hv_ledger_remove_claim(ledger, claim->uuid);
     return TRUE;
 }
@@ -261,7 +288,8 @@ static ClaimResult try_claim(Start *start, HvStore *store, gint64 deadline_us, G
                      agent->owner_pid);
         return CLAIM_FAILED;
     }
-    if (!make_way(start, transaction->ledger, &self, error))
+    guint64 adopted_generation = 0;
+    if (!make_way(start, transaction->ledger, &self, &adopted_generation, error))
         return CLAIM_FAILED;
 
     hv_snapshot_free(start->snapshot);
@@ -276,8 +304,10 @@ static ClaimResult try_claim(Start *start, HvStore *store, gint64 deadline_us, G
         set_refusal(start->outcome->plan->refusal, error);
         return CLAIM_FAILED;
     }
-    const HvClaim *claim =
+    HvClaim *claim =
         hv_ledger_add_claim(transaction->ledger, start->outcome->request, agent->owner_name, &self);
+    if (adopted_generation != 0)
+        claim->generation = adopted_generation;
     start->outcome->generation = claim->generation;
     transaction->is_changed = TRUE;
     return hv_transaction_commit(transaction, error) ? CLAIM_MADE : CLAIM_FAILED;
@@ -383,6 +413,16 @@ static gboolean settle_first(const HvAgent *agent, HvStore *store, GError **erro
     return ledger == NULL || ledger->intents->len == 0 || hv_lifecycle_recover(agent, NULL, error);
 }
 
+/* How long getting pages may take. */
+static guint64 timeout_ms(const Start *start)
+{
+    const HvSettings *settings = start->settings;
+    guint64 configured_ms = settings->allocation_timeout_ms;
+    if (start->vm->host_waits)
+        configured_ms = MIN(configured_ms, settings->hook_timeout_ms);
+    return start->vm->timeout_ms != 0 ? start->vm->timeout_ms : configured_ms;
+}
+
 HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error)
 {
     g_auto(Start) start = {.agent = agent, .vm = vm};
@@ -395,9 +435,7 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     if (start.outcome->request->needs->len == 0)
         return g_steal_pointer(&start.outcome);
 
-    guint64 timeout_ms =
-        vm->timeout_ms != 0 ? vm->timeout_ms : start.settings->allocation_timeout_ms;
-    gint64 deadline_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    gint64 deadline_us = g_get_monotonic_time() + (gint64)timeout_ms(&start) * 1000;
     if (geteuid() != 0 && hv_root_is_machine(agent->root)) {
         hv_set_error(error, HV_ERROR_PERMISSION, "run it as root",
                      "claiming huge pages needs root");

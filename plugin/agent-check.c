@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent-check.h"
 
-#include "error.h"
 #include "mounts.h"
-#include "page-size.h"
 
 #include <json-glib/json-glib.h>
 #include <stdio.h>
@@ -21,17 +19,6 @@ void agent_check_kvm(void)
         fprintf(stderr, "hugevmctl: warning: /dev/kvm is closed to QEMU's user, so libvirt takes "
                         "a minute to start a VM\n"
                         "  what to do: chgrp kvm /dev/kvm && chmod 660 /dev/kvm\n");
-}
-
-static gboolean check_size(const HvRoot *root, guint64 size_kib, GError **error)
-{
-    if (hv_mounts_have(root, size_kib))
-        return TRUE;
-    g_autofree char *size = hv_format_kib(size_kib);
-    g_autofree char *command = hv_mounts_command(size_kib);
-    hv_set_error(error, HV_ERROR_CONFLICT, command,
-                 "no hugetlbfs for pages of %s is mounted, and libvirt needs one", size);
-    return FALSE;
 }
 
 /* The plan's object lives as long as the parser. */
@@ -60,7 +47,8 @@ gboolean agent_check_mounts(const char *plan_json, GError **error)
     gboolean needs_mount = json_object_get_boolean_member(plan, "hugetlbfs");
     for (guint i = 0; needs_mount && i < json_array_get_length(need); i++) {
         JsonObject *row = json_array_get_object_element(need, i);
-        if (!check_size(root, (guint64)json_object_get_int_member(row, "size_kib"), error))
+        guint64 size_kib = (guint64)json_object_get_int_member(row, "size_kib");
+        if (!hv_mounts_check(root, size_kib, HV_LIBVIRT_EMBEDDED, error))
             return FALSE;
     }
     return TRUE;

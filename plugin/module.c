@@ -18,6 +18,9 @@
 
 #define LOG_DOMAIN "hugevm"
 #define MAX_PROPERTIES 4096
+#define ALL_VM_FLAGS                                                                               \
+    (HUGEVM_VM_WILL_CALL_LAUNCHING | HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_ADOPT_CLAIM |           \
+     HUGEVM_VM_HOST_WAITS | HUGEVM_VM_BY_LIBVIRTD)
 
 struct hugevm_handle {
     struct hugevm_host host;
@@ -218,7 +221,7 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
         return fail_invalid(error, "hugevm_vm has no size, or fields of a newer version set");
     if (own.domain_xml == NULL)
         return fail_invalid(error, "hugevm_vm.domain_xml is NULL");
-    if ((own.flags & ~(HUGEVM_VM_WILL_CALL_LAUNCHING | HUGEVM_VM_CANNOT_EDIT_XML)) != 0)
+    if ((own.flags & ~ALL_VM_FLAGS) != 0)
         return fail_invalid(error, "hugevm_vm.flags has unknown bits");
     g_autoptr(GHashTable) properties = take_properties(&own);
     if (properties == NULL)
@@ -229,6 +232,9 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
                     .uuid = own.uuid,
                     .properties = properties,
                     .cannot_edit = (own.flags & HUGEVM_VM_CANNOT_EDIT_XML) != 0,
+                    .adopts = (own.flags & HUGEVM_VM_ADOPT_CLAIM) != 0,
+                    .host_waits = (own.flags & HUGEVM_VM_HOST_WAITS) != 0,
+                    .by_libvirtd = (own.flags & HUGEVM_VM_BY_LIBVIRTD) != 0,
                     .timeout_ms = own.timeout_ms,
                     .progress = handle->host.progress != NULL ? report_progress : NULL,
                     .progress_data = handle};

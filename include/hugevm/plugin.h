@@ -131,6 +131,14 @@ struct hugevm_property {
 #define HUGEVM_VM_WILL_CALL_LAUNCHING 1u
 /* The host starts its own XML, whatever we return: refuse what would need an edit. */
 #define HUGEVM_VM_CANNOT_EDIT_XML 2u
+/* Where another agent of this host has claimed pages for this start already, go on with its claim:
+ * from now on it is the caller's, under the same generation. Without: CONFLICT. */
+#define HUGEVM_VM_ADOPT_CLAIM 4u
+/* The host serves nobody else until the call returns: hook_timeout counts, where it is the shorter.
+ */
+#define HUGEVM_VM_HOST_WAITS 8u
+/* The system's libvirtd will start it: refuse page sizes whose hugetlbfs it does not know. */
+#define HUGEVM_VM_BY_LIBVIRTD 16u
 
 /* A VM that is about to start. */
 struct hugevm_vm {
@@ -141,7 +149,7 @@ struct hugevm_vm {
     uint64_t domain_xml_bytes;                /* without a terminating NUL */
     const struct hugevm_property *properties; /* custom properties, only ours are looked at */
     uint64_t property_count;
-    uint32_t timeout_ms; /* for getting pages; 0: as configured (allocation_timeout) */
+    uint32_t timeout_ms; /* for getting pages; 0: as configured */
     uint32_t reserved;
 };
 

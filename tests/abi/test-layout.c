@@ -266,6 +266,9 @@ static void test_versions_and_flags(void)
     g_assert_cmpuint(HUGEVM_LOG_WARNING, ==, 3);
     g_assert_cmpuint(HUGEVM_VM_WILL_CALL_LAUNCHING, ==, 1);
     g_assert_cmpuint(HUGEVM_VM_CANNOT_EDIT_XML, ==, 2);
+    g_assert_cmpuint(HUGEVM_VM_ADOPT_CLAIM, ==, 4);
+    g_assert_cmpuint(HUGEVM_VM_HOST_WAITS, ==, 8);
+    g_assert_cmpuint(HUGEVM_VM_BY_LIBVIRTD, ==, 16);
 }
 
 static void test_codes(void)
