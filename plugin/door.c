@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "door.h"
+
+#include "loader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MODULE HUGEVM_MODULE_DIR "/hugevm.so"
+#define MAX_BYTES (64u * 1024 * 1024)
+
+gboolean door_open(Door *door, const char *owner_name, gint64 owner_pid, char **out_problem)
+{
+    const struct hugevm_host host = {.size = sizeof host,
+                                     .abi_major = HUGEVM_ABI_MAJOR,
+                                     .abi_minor = HUGEVM_ABI_MINOR,
+                                     .name = owner_name,
+                                     .owner_pid = owner_pid};
+    struct hugevm_error error = {.size = sizeof error};
+    char message[512];
+    door->plugin = hugevm_load(MODULE, &host, message, sizeof message);
+    if (door->plugin == NULL)
+        *out_problem = g_strdup(message);
+    else if (door->plugin->open(&host, NULL, &door->handle, &error) != HUGEVM_OK)
+        *out_problem = door_problem(&error);
+    return door->handle != NULL;
+}
+
+void door_clear(Door *door)
+{
+    if (door->handle != NULL)
+        door->plugin->close(door->handle);
+    door->handle = NULL;
+}
+
+char *door_problem(const struct hugevm_error *error)
+{
+    const char *separator = error->hint[0] != '\0' ? "; what to do: " : "";
+    return g_strconcat(error->message, separator, error->hint, NULL);
+}
+
+gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, char **out_problem)
+{
+    const struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = uuid};
+    struct hugevm_error error = {.size = sizeof error};
+    int32_t code = event(door->handle, &vm, &error);
+    if (code == HUGEVM_OK || code == HUGEVM_ERROR_UNKNOWN_VM)
+        return TRUE;
+    *out_problem = door_problem(&error);
+    return FALSE;
+}
+
+char *door_read(int fd, gsize *out_bytes)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    char buffer[16 * 1024];
+    ssize_t n;
+    while ((n = read(fd, buffer, sizeof buffer)) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return NULL;
+        g_string_append_len(text, buffer, n);
+        if (text->len > MAX_BYTES) {
+            errno = EFBIG;
+            return NULL;
+        }
+    }
+    *out_bytes = text->len;
+    return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+static gboolean file_names(const char *path, const char *word)
+{
+    gsize n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return errno != ENOENT;
+    g_autofree char *text = door_read(fd, &n);
+    close(fd);
+    return text == NULL || memmem(text, n, word, strlen(word)) != NULL;
+}
+
+gboolean door_ledger_names(const char *uuid)
+{
+    g_autofree char *word = g_ascii_strdown(uuid, -1); /* as the ledger writes it */
+    return word[0] != '\0' && (file_names("/run/hugevm/ledger.json", word) ||
+                               file_names("/run/hugevm/ledger.copy.json", word));
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the hook programs of libvirt and of VDSM share on their way to the module. */
+#pragma once
+
+#include "hugevm/plugin.h"
+
+#include <glib.h>
+
+typedef struct {
+    const struct hugevm_plugin *plugin;
+    struct hugevm_handle *handle;
+} Door;
+
+/*
+ * Loads the installed module and opens a handle. owner_name (static text) and
+ * owner_pid: whose claims these will be. FALSE: *out_problem is one line for people.
+ */
+gboolean door_open(Door *door, const char *owner_name, gint64 owner_pid, char **out_problem);
+void door_clear(Door *door);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Door, door_clear)
+
+/* Message and hint as one line. */
+char *door_problem(const struct hugevm_error *error);
+
+/* One of the slots for a VM that is known by its UUID; a VM without claim is no problem. */
+typedef int32_t (*DoorEvent)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                             struct hugevm_error *error);
+gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, char **out_problem);
+
+/* All of a file or pipe; NULL: it cannot be read, or is larger than a hook takes in (errno). */
+char *door_read(int fd, gsize *out_bytes);
+
+/* Does the ledger, or its copy, speak of this VM? TRUE as well where one cannot be read. */
+gboolean door_ledger_names(const char *uuid);

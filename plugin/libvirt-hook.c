@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libvirt's qemu hook, /etc/libvirt/hooks/qemu.d/50-hugevm. libvirt runs it as
+ *
+ *     50-hugevm NAME OPERATION SUB-OPERATION EXTRA  < domain XML
+ *
+ * and holds the VM's lock meanwhile, so that `virsh list` waits for us too.
+ *
+ *   call             here                          exit status other than 0
+ *   prepare begin    claim the pages               the start fails; stderr reaches its user
+ *   start begin      QEMU is about to be executed  -
+ *   started begin    QEMU has its memory           would kill the VM: never
+ *   release end      the VM is gone: give back     is ignored by libvirt
+ *   all others       nothing                       never: reconnect would kill the VM
+ *
+ * A failed start ends with release too, also where it is prepare that failed. On
+ * success libvirt drops what a hook prints: warnings go to syslog. Of stdout it
+ * would take a new domain XML (migrate, restore), so nothing is printed there.
+ *
+ * A VM without huge pages is recognised before the module is loaded; and nothing
+ * is done for the daemon of a user's session, which runs the same hooks.
+ */
+#include "ancestor.h"
+#include "door.h"
+#include "glance.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#define REFUSE 1
+
+typedef struct {
+    char *xml;
+    gsize xml_bytes;
+    Glance glance;
+    Door door;
+} Call;
+
+static void call_clear(Call *call)
+{
+    door_clear(&call->door);
+    g_free(call->xml);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Call, call_clear)
+
+typedef struct {
+    const char *operation;
+    const char *sub_operation;
+    gboolean (*handle)(Call *call, char **out_problem);
+    gboolean can_refuse;  /* else a problem goes to syslog, and libvirt goes on */
+    gboolean can_be_late; /* the claim may be older than what the XML says now */
+} Event;
+
+static void warn_of(const Call *call, const struct hugevm_result *result)
+{
+    const struct hugevm_plugin *plugin = call->door.plugin;
+    for (uint64_t i = 0; i < plugin->result_warning_count(result); i++)
+        syslog(LOG_WARNING, "VM %s: %s", call->glance.uuid, plugin->result_warning(result, i));
+}
+
+static gboolean claim(Call *call, char **out_problem)
+{
+    const struct hugevm_vm vm = {.size = sizeof vm,
+                                 .flags = HUGEVM_VM_WILL_CALL_LAUNCHING |
+                                          HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_ADOPT_CLAIM |
+                                          HUGEVM_VM_HOST_WAITS | HUGEVM_VM_BY_LIBVIRTD,
+                                 .domain_xml = call->xml,
+                                 .domain_xml_bytes = call->xml_bytes};
+    const struct hugevm_plugin *plugin = call->door.plugin;
+    struct hugevm_result *result = NULL;
+    struct hugevm_error error = {.size = sizeof error};
+    if (plugin->before_vm_start(call->door.handle, &vm, &result, &error) != HUGEVM_OK) {
+        *out_problem = door_problem(&error);
+        return FALSE;
+    }
+    warn_of(call, result);
+    plugin->result_free(result);
+    return TRUE;
+}
+
+static gboolean launching(Call *call, char **out_problem)
+{
+    return door_tell(&call->door, call->door.plugin->vm_launching, call->glance.uuid, out_problem);
+}
+
+static gboolean started(Call *call, char **out_problem)
+{
+    return door_tell(&call->door, call->door.plugin->after_vm_start, call->glance.uuid,
+                     out_problem);
+}
+
+static gboolean gone(Call *call, char **out_problem)
+{
+    return door_tell(&call->door, call->door.plugin->after_vm_destroy, call->glance.uuid,
+                     out_problem);
+}
+
+static const Event events[] = {
+    {"prepare", "begin", claim, .can_refuse = TRUE},
+    {"start", "begin", launching},
+    {"started", "begin", started},
+    {"release", "end", gone, .can_be_late = TRUE},
+};
+
+static const Event *find_event(const char *operation, const char *sub_operation)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(events); i++)
+        if (strcmp(events[i].operation, operation) == 0 &&
+            strcmp(events[i].sub_operation, sub_operation) == 0)
+            return &events[i];
+    return NULL;
+}
+
+/* While a VM ran, its last memory device with huge pages may have been unplugged. */
+static gboolean concerns_us(const Event *event, Call *call)
+{
+    if (!event->can_be_late && !glance_may_want_hugepages(call->xml, call->xml_bytes))
+        return FALSE;
+    glance_at_domain(call->xml, call->xml_bytes, &call->glance);
+    return call->glance.wants_hugepages ||
+           (event->can_be_late && door_ledger_names(call->glance.uuid));
+}
+
+static int report(const Event *event, const Call *call, const char *problem)
+{
+    if (event->can_refuse) {
+        fprintf(stderr, "hugevm: %s\n", problem);
+        return REFUSE;
+    }
+    syslog(LOG_ERR, "VM %s, %s: %s", call->glance.uuid, event->operation, problem);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const daemons[] = {"libvirtd", "virtqemud", NULL};
+    g_auto(Call) call = {0};
+    g_autofree char *problem = NULL;
+    const Event *event = argc > 3 && geteuid() == 0 ? find_event(argv[2], argv[3]) : NULL;
+    if (event == NULL)
+        return 0;
+    call.xml = door_read(STDIN_FILENO, &call.xml_bytes);
+    if (call.xml == NULL || !concerns_us(event, &call))
+        return 0;
+    openlog("hugevm", LOG_PID, LOG_DAEMON);
+    if (door_open(&call.door, "libvirt", ancestor_find(daemons), &problem) &&
+        event->handle(&call, &problem))
+        return 0;
+    return report(event, &call, problem);
+}
