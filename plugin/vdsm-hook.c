@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * VDSM's hooks, one program for all points: VDSM runs
+ *
+ *     /usr/libexec/vdsm/hooks/POINT/50_hugevm
+ *
+ * which are symbolic links to it; the directory's name is the point. It runs as
+ * user vdsm, without arguments, with the VM's custom properties, vmId and
+ * _hook_domxml (a file with the domain XML) in its environment.
+ *
+ *   point                          here                         exit status
+ *   before_vm_start                claim, put our elements in   2 refuses the start
+ *   before_vm_migrate_destination  claim for the source's XML   2 refuses the migration
+ *   after_vm_start                 QEMU has its memory          1 is logged
+ *   after_vm_destroy               the VM is gone: give back    1 is logged
+ *
+ * VDSM shows the last line of stderr of the last script: there is one, saying all.
+ *
+ * What needs root is done by the same program, started through sudo as
+ * "vdsm-hook --as-root POINT", the command lines that the sudoers file allows. This
+ * half opens the XML file, with vdsm's rights, and passes on its text (vdsm-message.h);
+ * it also writes the changed text back. A VM without huge pages costs no sudo.
+ */
+#include "ancestor.h"
+#include "door.h"
+#include "glance.h"
+#include "vdsm-message.h"
+#include "vdsm-root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SUDO "/usr/bin/sudo"
+
+typedef struct {
+    const char *name;
+    gboolean is_begin;   /* claims: needs the XML, and may refuse */
+    gboolean takes_edit; /* VDSM reads the XML file again */
+} Point;
+
+static const Point points[] = {
+    {"before_vm_start", .is_begin = TRUE, .takes_edit = TRUE},
+    {"before_vm_migrate_destination", .is_begin = TRUE},
+    {"after_vm_start"},
+    {"after_vm_destroy"},
+};
+
+static const Point *find_point(const char *path)
+{
+    g_autofree char *directory = g_path_get_dirname(path);
+    g_autofree char *name = g_path_get_basename(directory);
+    for (guint i = 0; i < G_N_ELEMENTS(points); i++)
+        if (strcmp(points[i].name, name) == 0)
+            return &points[i];
+    return NULL;
+}
+
+static int fail(const Point *point, const char *problem)
+{
+    fprintf(stderr, "hugevm: %s\n", problem);
+    return point->is_begin ? 2 : 1;
+}
+
+/* The domain XML with the rights that this process has; NULL with a problem. */
+static char *read_xml(const char *path, gsize *out_bytes, char **out_problem)
+{
+    struct stat st;
+    char *text = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        text = door_read(fd, out_bytes);
+    else if (fd >= 0)
+        errno = EINVAL;
+    if (text == NULL)
+        *out_problem = g_strdup_printf("cannot read the domain XML that _hook_domxml names: %s",
+                                       g_strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return text;
+}
+
+/* A variable as text that can be passed on; what is no UTF-8 is no value of ours, and refused. */
+static char *variable(const char *name)
+{
+    const char *value = g_getenv(name);
+    return value != NULL ? g_utf8_make_valid(value, -1) : NULL;
+}
+
+static gboolean read_request(VdsmRequest *request, const Point *point, char **out_problem)
+{
+    static const char *const daemons[] = {"vdsmd", NULL};
+    g_autofree char *uuid = variable("vmId");
+    const char *path = g_getenv("_hook_domxml");
+    request->uuid = g_strdup(uuid != NULL ? uuid : "");
+    request->owner_pid = ancestor_find(daemons);
+    request->hugepages = variable("hugepages");
+    request->shared = variable("hugepages_shared");
+    request->xml = point->is_begin && path != NULL && path[0] != '\0'
+                       ? read_xml(path, &request->xml_bytes, out_problem)
+                       : g_strdup("");
+    return request->xml != NULL;
+}
+
+static gboolean concerns_us(const Point *point, const VdsmRequest *request)
+{
+    Glance glance = {0};
+    if (!point->is_begin)
+        return door_ledger_names(request->uuid);
+    if (!glance_is_off(request->hugepages))
+        return TRUE;
+    if (glance_may_want_hugepages(request->xml, request->xml_bytes))
+        glance_at_domain(request->xml, request->xml_bytes, &glance);
+    return glance.wants_hugepages;
+}
+
+/* Writes the request; the other end may be gone, which its exit status will tell. */
+static void send_request(int fd, const VdsmRequest *request)
+{
+    g_autoptr(GBytes) bytes = vdsm_request_encode(request);
+    gsize n = 0;
+    const char *data = g_bytes_get_data(bytes, &n);
+    for (gsize done = 0; done < n;) {
+        ssize_t written = write(fd, data + done, n - done);
+        if (written < 0 && errno != EINTR)
+            break;
+        done += (gsize)MAX(written, 0);
+    }
+    close(fd);
+}
+
+static char *first_line(char *text)
+{
+    text[strcspn(text, "\r\n")] = '\0';
+    return g_strstrip(text);
+}
+
+static char *no_root_problem(const char *said)
+{
+    return g_strdup_printf("root's half does not answer: %s; what to do: see whether "
+                           "/etc/sudoers.d/50_vdsm_hook_hugevm is there",
+                           said[0] != '\0' ? said : "it says nothing");
+}
+
+static char *read_text(int fd, gsize *out_bytes)
+{
+    char *text = door_read(fd, out_bytes);
+    close(fd);
+    return text != NULL ? text : g_strdup("");
+}
+
+/* Has root's half do what is to be done at the point. */
+static gboolean ask_root(const char *point, const VdsmRequest *request, VdsmReply *out_reply,
+                         char **out_problem)
+{
+    const char *const argv[] = {SUDO, "-n", "--", HUGEVM_VDSM_HOOK, VDSM_AS_ROOT, point, NULL};
+    const char *const envp[] = {"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    g_autoptr(GError) error = NULL;
+    int in, out, err, status = -1;
+    GPid pid;
+    if (!g_spawn_async_with_pipes("/", (char **)argv, (char **)envp, G_SPAWN_DO_NOT_REAP_CHILD,
+                                  NULL, NULL, &pid, &in, &out, &err, &error)) {
+        *out_problem = no_root_problem(error->message);
+        return FALSE;
+    }
+    gsize n = 0, n_said = 0;
+    send_request(in, request);
+    g_autoptr(GBytes) bytes = NULL;
+    char *text = read_text(out, &n);
+    bytes = g_bytes_new_take(text, n);
+    g_autofree char *said = read_text(err, &n_said);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (status == 0 && vdsm_reply_decode(out_reply, bytes))
+        return TRUE;
+    *out_problem = no_root_problem(first_line(said));
+    return FALSE;
+}
+
+/* VDSM reads the file by its name, and so would the next script. */
+static gboolean write_xml(const VdsmReply *reply, char **out_problem)
+{
+    g_autoptr(GError) error = NULL;
+    if (g_file_set_contents_full(g_getenv("_hook_domxml"), reply->changed_xml,
+                                 (gssize)reply->changed_xml_bytes, G_FILE_SET_CONTENTS_CONSISTENT,
+                                 0600, &error))
+        return TRUE;
+    *out_problem = g_strdup_printf("cannot change the domain XML: %s", error->message);
+    return FALSE;
+}
+
+/* The start fails, so the claim must go: nobody else would let go of it. */
+static void take_back(const VdsmRequest *request)
+{
+    g_auto(VdsmReply) reply = {0};
+    g_autofree char *problem = NULL;
+    ask_root("after_vm_destroy", request, &reply, &problem);
+}
+
+static int serve(const Point *point, const VdsmRequest *request)
+{
+    g_auto(VdsmReply) reply = {0};
+    g_autofree char *problem = NULL;
+    if (!ask_root(point->name, request, &reply, &problem))
+        return fail(point, problem);
+    if (reply.problem != NULL)
+        return fail(point, reply.problem);
+    if (point->takes_edit && reply.changed_xml != NULL && !write_xml(&reply, &problem)) {
+        take_back(request);
+        return fail(point, problem);
+    }
+    for (char **warning = reply.warnings; *warning != NULL; warning++)
+        fprintf(stderr, "hugevm: warning: %s\n", *warning);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], VDSM_AS_ROOT) == 0)
+        return vdsm_root_main(argv[2]);
+    g_auto(VdsmRequest) request = {0};
+    g_autofree char *problem = NULL;
+    const Point *point = argc == 1 ? find_point(argv[0]) : NULL;
+    if (point == NULL) {
+        fprintf(stderr, "hugevm: to be run by VDSM, from one of its hook directories\n");
+        return 0; /* a link at a point that is not served is no reason to stop a VM */
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (!read_request(&request, point, &problem))
+        return fail(point, problem);
+    return concerns_us(point, &request) ? serve(point, &request) : 0;
+}
