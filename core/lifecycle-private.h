@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What start.c and lifecycle.c share. */
+/* What prepare.c, start.c and lifecycle.c share. */
 #pragma once
 
 #include "lifecycle.h"
@@ -21,3 +21,24 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
 
 /* An executor with time enough to wait for a resize by others. */
 HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings);
+
+/* What a start needs while it is worked on. */
+typedef struct {
+    const HvAgent *agent;
+    const HvVm *vm;
+    HvDomain *domain;
+    HvSettings *settings;
+    HvSnapshot *snapshot;
+    HvOutcome *outcome;  /* request and plan are in here */
+    gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
+} HvStart;
+
+void hv_start_clear(HvStart *start);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HvStart, hv_start_clear)
+
+/*
+ * Fills in all but the plan. outcome->request stays NULL for a VM without huge
+ * pages, and while hugevm is switched off. Errors: of the XML, the properties, the
+ * settings, and where the host cannot start the VM so.
+ */
+gboolean hv_start_prepare(HvStart *start, GError **error);

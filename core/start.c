@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A start: parse the XML -> (no huge pages: done) -> settings, snapshot ->
- * request -> edit the XML -> under the ledger's lock: plan and record the claim
- * -> execute. From the claim's record on, its pages count as exposed, so no other
- * VM is planned onto them, whoever grows first.
+ * A start: what is asked (prepare.c) -> edit the XML -> under the ledger's lock:
+ * plan and record the claim -> execute. From the claim's record on, its pages
+ * count as exposed, so no other VM is planned onto them, whoever grows first.
  */
 #include "lifecycle-private.h"
 
 #include "error.h"
-#include "mounts.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -16,174 +14,7 @@
 #define EXPOSED_WAIT_US (1 * G_USEC_PER_SEC)
 #define EXPOSED_POLL_US (50 * 1000)
 
-void hv_outcome_free(HvOutcome *outcome)
-{
-    if (outcome == NULL)
-        return;
-    g_free(outcome->xml);
-    hv_request_free(outcome->request);
-    hv_plan_free(outcome->plan);
-    g_free(outcome->uuid);
-    g_free(outcome->name);
-    g_clear_pointer(&outcome->warnings, g_ptr_array_unref);
-    g_free(outcome);
-}
-
-static void add_warnings(GPtrArray *to, const GPtrArray *from)
-{
-    for (guint i = 0; i < from->len; i++)
-        g_ptr_array_add(to, g_strdup(g_ptr_array_index(from, i)));
-}
-
-static HvOutcome *outcome_new(const HvVm *vm, const HvDomain *domain, GError **error)
-{
-    g_autoptr(HvOutcome) outcome = g_new0(HvOutcome, 1);
-    outcome->warnings = g_ptr_array_new_with_free_func(g_free);
-    outcome->uuid = g_strdup(domain->uuid != NULL ? domain->uuid : vm->uuid);
-    outcome->name = g_strdup(domain->name);
-    outcome->xml = g_try_malloc(vm->xml_bytes + 1);
-    if (outcome->xml == NULL) {
-        hv_set_error(error, HV_ERROR_SYSTEM, NULL, "no memory for a copy of the domain XML");
-        return NULL;
-    }
-    memcpy(outcome->xml, vm->xml, vm->xml_bytes);
-    outcome->xml[vm->xml_bytes] = '\0';
-    outcome->xml_bytes = vm->xml_bytes;
-    return g_steal_pointer(&outcome);
-}
-
-/* What a start needs while it is worked on. */
-typedef struct {
-    const HvAgent *agent;
-    const HvVm *vm;
-    HvDomain *domain;
-    HvSettings *settings;
-    HvSnapshot *snapshot;
-    HvOutcome *outcome;  /* request and plan are in here */
-    gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
-} Start;
-
-static void start_clear(Start *start)
-{
-    hv_domain_free(start->domain);
-    hv_settings_free(start->settings);
-    hv_snapshot_free(start->snapshot);
-    hv_outcome_free(start->outcome);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Start, start_clear)
-
-/* A host that starts its own XML must have in it what the properties ask for. */
-static gboolean check_no_edit_needed(const Start *start, GError **error)
-{
-    const HvDomainEdit *edit = &start->outcome->request->edit;
-    if (!start->vm->cannot_edit)
-        return TRUE;
-    if (edit->add_hugepages_kib != 0) {
-        g_autofree char *hint =
-            g_strdup_printf("add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
-                            "' unit='KiB'/></hugepages></memoryBacking> to the domain",
-                            edit->add_hugepages_kib);
-        hv_set_error(error, HV_ERROR_CONFLICT, hint,
-                     "property hugepages asks for huge pages, but the domain XML has none and "
-                     "cannot be edited here");
-        return FALSE;
-    }
-    if (edit->add_uuid != NULL) {
-        hv_set_error(error, HV_ERROR_XML, "add <uuid> to the domain",
-                     "the domain XML has no <uuid> and cannot be edited here");
-        return FALSE;
-    }
-    if (edit->make_shared) {
-        hv_set_error(error, HV_ERROR_CONFLICT,
-                     start->domain->has_cells
-                         ? "set memAccess='shared' on each <cell> of the domain"
-                         : "add <access mode='shared'/> to <memoryBacking> of the domain",
-                     "guest memory must be shared, but the domain XML does not say so and cannot "
-                     "be edited here");
-        return FALSE;
-    }
-    return TRUE;
-}
-
-/* Can this VM have anything to do with huge pages? No parsing: whatever is wrong with it. */
-static gboolean mentions_hugepages(const HvVm *vm)
-{
-    static const char *const words[] = {"hugepages", "pagesize"};
-    const char *value =
-        vm->properties != NULL ? g_hash_table_lookup(vm->properties, "hugepages") : NULL;
-    if (value != NULL && value[0] != '\0')
-        return TRUE;
-    for (guint i = 0; i < G_N_ELEMENTS(words); i++)
-        if (memmem(vm->xml, vm->xml_bytes, words[i], strlen(words[i])) != NULL)
-            return TRUE;
-    return FALSE;
-}
-
-/* A memory that we do not understand is an error only for a VM that may want huge pages. */
-static HvDomain *parse(const HvVm *vm, GError **error)
-{
-    g_autoptr(GError) local = NULL;
-    HvDomain *domain = hv_domain_parse(vm->xml, vm->xml_bytes, &local);
-    if (domain == NULL && !mentions_hugepages(vm))
-        domain = hv_domain_parse_identity(vm->xml, vm->xml_bytes, NULL);
-    if (domain == NULL)
-        g_propagate_error(error, g_steal_pointer(&local));
-    return domain;
-}
-
-/* Of the host's side: where libvirtd maps the memory from. */
-static gboolean check_mounts(const Start *start, GError **error)
-{
-    const HvRequest *request = start->outcome->request;
-    if (!start->vm->by_libvirtd || !request->needs_mount)
-        return TRUE;
-    for (guint i = 0; i < request->needs->len; i++)
-        if (!hv_mounts_check(start->agent->root, g_array_index(request->needs, HvNeed, i).size_kib,
-                             HV_LIBVIRT_DAEMON, error))
-            return FALSE;
-    return TRUE;
-}
-
-/* Request and settings. outcome->request stays NULL for a VM without huge pages. */
-static gboolean prepare(Start *start, GError **error)
-{
-    const HvVm *vm = start->vm;
-    start->domain = parse(vm, error);
-    if (start->domain == NULL)
-        return FALSE;
-    g_autoptr(HvProperties) properties = hv_properties_read(vm->properties, start->domain, error);
-    if (properties == NULL)
-        return FALSE;
-    start->outcome = outcome_new(vm, start->domain, error);
-    if (start->outcome == NULL)
-        return FALSE;
-    if (!hv_request_wants_hugepages(start->domain, properties)) {
-        add_warnings(start->outcome->warnings, properties->warnings);
-        return TRUE;
-    }
-    start->settings =
-        hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files, error);
-    if (start->settings == NULL)
-        return FALSE;
-    if (!start->settings->enabled) {
-        g_ptr_array_add(start->outcome->warnings,
-                        g_strdup("hugevm is switched off (enabled = false in [hugevm]): the VM "
-                                 "gets no pages from it"));
-        return TRUE;
-    }
-    start->snapshot = hv_snapshot_read(start->agent->root, error);
-    if (start->snapshot == NULL)
-        return FALSE;
-    start->outcome->request = hv_request_new(start->domain, properties, vm->uuid, start->settings,
-                                             start->snapshot, error);
-    if (start->outcome->request == NULL)
-        return FALSE;
-    add_warnings(start->outcome->warnings, start->settings->warnings);
-    add_warnings(start->outcome->warnings, start->outcome->request->warnings);
-    return check_no_edit_needed(start, error) && check_mounts(start, error);
-}
-
-static HvPlan *plan_with(const Start *start, const HvLedger *ledger)
+static HvPlan *plan_with(const HvStart *start, const HvLedger *ledger)
 {
     HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
     return hv_plan_new(&world, start->outcome->request);
@@ -191,8 +22,8 @@ static HvPlan *plan_with(const Start *start, const HvLedger *ledger)
 
 HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error)
 {
-    g_auto(Start) start = {.agent = agent, .vm = vm};
-    if (!prepare(&start, error))
+    g_auto(HvStart) start = {.agent = agent, .vm = vm};
+    if (!hv_start_prepare(&start, error))
         return NULL;
     if (start.outcome->request == NULL)
         return g_steal_pointer(&start.outcome);
@@ -220,7 +51,7 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
  * that another agent made for the same start is the one we go on with:
  * *out_generation is its generation, by which that agent knows it; else 0.
  */
-static gboolean make_way(const Start *start, HvLedger *ledger, const HvProcess *self,
+static gboolean make_way(const HvStart *start, HvLedger *ledger, const HvProcess *self,
                          guint64 *out_generation, GError **error)
 {
     const HvRoot *root = start->agent->root;
@@ -259,7 +90,7 @@ static void set_refusal(const HvRefusal *refusal, GError **error)
 typedef enum { CLAIM_FAILED, CLAIM_MADE, CLAIM_AGAIN } ClaimResult;
 
 /* Could it be that only VMs which have mapped but not yet reported stand in the way? */
-static gboolean is_refused_by_exposure(const Start *start, const HvLedger *ledger)
+static gboolean is_refused_by_exposure(const HvStart *start, const HvLedger *ledger)
 {
     HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
     const HvRefusal *refusal = start->outcome->plan->refusal;
@@ -271,7 +102,7 @@ static gboolean is_refused_by_exposure(const Start *start, const HvLedger *ledge
 }
 
 /* One look under the ledger's lock: plan, and if the plan stands, record the claim. */
-static ClaimResult try_claim(Start *start, HvStore *store, gint64 deadline_us, GError **error)
+static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
     const HvAgent *agent = start->agent;
     g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
@@ -314,7 +145,7 @@ static ClaimResult try_claim(Start *start, HvStore *store, gint64 deadline_us, G
 }
 
 /* A VM between mmap and "started" counts twice for a moment: look again for up to a second. */
-static gboolean claim_pages(Start *start, HvStore *store, gint64 deadline_us, GError **error)
+static gboolean claim_pages(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
     gint64 give_up_us = MIN(deadline_us, g_get_monotonic_time() + EXPOSED_WAIT_US);
     for (;;) {
@@ -330,7 +161,7 @@ static gboolean claim_pages(Start *start, HvStore *store, gint64 deadline_us, GE
 }
 
 /* Leaves everything as it was before the claim; says so where that is not possible. */
-static void roll_back(const Start *start, HvStore *store, GError **error)
+static void roll_back(const HvStart *start, HvStore *store, GError **error)
 {
     gboolean was_known;
     g_autoptr(GError) local = NULL;
@@ -343,7 +174,7 @@ static void roll_back(const Start *start, HvStore *store, GError **error)
     }
 }
 
-static gboolean edit_xml(Start *start, GError **error)
+static gboolean edit_xml(HvStart *start, GError **error)
 {
     HvOutcome *outcome = start->outcome;
     gsize bytes = 0;
@@ -361,7 +192,7 @@ static gboolean edit_xml(Start *start, GError **error)
     return TRUE;
 }
 
-static gboolean get_pages(Start *start, HvStore *store, gint64 deadline_us, GError **error)
+static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
     HvExecutor executor = {.writer = {.root = start->agent->root,
                                       .store = store,
@@ -374,7 +205,7 @@ static gboolean get_pages(Start *start, HvStore *store, gint64 deadline_us, GErr
 }
 
 /* Somebody may have let go of the claim, or started the VM anew, while pages were got for it. */
-static gboolean check_still_claimed(const Start *start, HvStore *store, GError **error)
+static gboolean check_still_claimed(const HvStart *start, HvStore *store, GError **error)
 {
     if (start->outcome->plan->steps->len == 0)
         return TRUE;
@@ -391,7 +222,7 @@ static gboolean check_still_claimed(const Start *start, HvStore *store, GError *
 }
 
 /* Refusals that need neither lock nor ledger. */
-static gboolean check_before_taking(const Start *start, GError **error)
+static gboolean check_before_taking(const HvStart *start, GError **error)
 {
     const HvRequest *request = start->outcome->request;
     if (request->refusal != NULL) {
@@ -414,7 +245,7 @@ static gboolean settle_first(const HvAgent *agent, HvStore *store, GError **erro
 }
 
 /* How long getting pages may take. */
-static guint64 timeout_ms(const Start *start)
+static guint64 timeout_ms(const HvStart *start)
 {
     const HvSettings *settings = start->settings;
     guint64 configured_ms = settings->allocation_timeout_ms;
@@ -425,8 +256,8 @@ static guint64 timeout_ms(const Start *start)
 
 HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error)
 {
-    g_auto(Start) start = {.agent = agent, .vm = vm};
-    if (!prepare(&start, error))
+    g_auto(HvStart) start = {.agent = agent, .vm = vm};
+    if (!hv_start_prepare(&start, error))
         return NULL;
     if (start.outcome->request == NULL)
         return g_steal_pointer(&start.outcome);

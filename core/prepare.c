@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The first half of a start, which takes nothing: parse the XML -> (no huge pages:
+ * done) -> settings, snapshot -> request -> may this host start it so? The dry run
+ * and the start share it.
+ */
+#include "lifecycle-private.h"
+
+#include "error.h"
+#include "mounts.h"
+
+#include <string.h>
+
+void hv_outcome_free(HvOutcome *outcome)
+{
+    if (outcome == NULL)
+        return;
+    g_free(outcome->xml);
+    hv_request_free(outcome->request);
+    hv_plan_free(outcome->plan);
+    g_free(outcome->uuid);
+    g_free(outcome->name);
+    g_clear_pointer(&outcome->warnings, g_ptr_array_unref);
+    g_free(outcome);
+}
+
+static void add_warnings(GPtrArray *to, const GPtrArray *from)
+{
+    for (guint i = 0; i < from->len; i++)
+        g_ptr_array_add(to, g_strdup(g_ptr_array_index(from, i)));
+}
+
+static HvOutcome *outcome_new(const HvVm *vm, const HvDomain *domain, GError **error)
+{
+    g_autoptr(HvOutcome) outcome = g_new0(HvOutcome, 1);
+    outcome->warnings = g_ptr_array_new_with_free_func(g_free);
+    outcome->uuid = g_strdup(domain->uuid != NULL ? domain->uuid : vm->uuid);
+    outcome->name = g_strdup(domain->name);
+    outcome->xml = g_try_malloc(vm->xml_bytes + 1);
+    if (outcome->xml == NULL) {
+        hv_set_error(error, HV_ERROR_SYSTEM, NULL, "no memory for a copy of the domain XML");
+        return NULL;
+    }
+    memcpy(outcome->xml, vm->xml, vm->xml_bytes);
+    outcome->xml[vm->xml_bytes] = '\0';
+    outcome->xml_bytes = vm->xml_bytes;
+    return g_steal_pointer(&outcome);
+}
+
+void hv_start_clear(HvStart *start)
+{
+    hv_domain_free(start->domain);
+    hv_settings_free(start->settings);
+    hv_snapshot_free(start->snapshot);
+    hv_outcome_free(start->outcome);
+}
+
+/* A host that starts its own XML must have in it what the properties ask for. */
+static gboolean check_no_edit_needed(const HvStart *start, GError **error)
+{
+    const HvDomainEdit *edit = &start->outcome->request->edit;
+    if (!start->vm->cannot_edit)
+        return TRUE;
+    if (edit->add_hugepages_kib != 0) {
+        g_autofree char *hint =
+            g_strdup_printf("add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
+                            "' unit='KiB'/></hugepages></memoryBacking> to the domain",
+                            edit->add_hugepages_kib);
+        hv_set_error(error, HV_ERROR_CONFLICT, hint,
+                     "property hugepages asks for huge pages, but the domain XML has none and "
+                     "cannot be edited here");
+        return FALSE;
+    }
+    if (edit->add_uuid != NULL) {
+        hv_set_error(error, HV_ERROR_XML, "add <uuid> to the domain",
+                     "the domain XML has no <uuid> and cannot be edited here");
+        return FALSE;
+    }
+    if (edit->make_shared) {
+        hv_set_error(error, HV_ERROR_CONFLICT,
+                     start->domain->has_cells
+                         ? "set memAccess='shared' on each <cell> of the domain"
+                         : "add <access mode='shared'/> to <memoryBacking> of the domain",
+                     "guest memory must be shared, but the domain XML does not say so and cannot "
+                     "be edited here");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* Can this VM have anything to do with huge pages? No parsing: whatever is wrong with it. */
+static gboolean mentions_hugepages(const HvVm *vm)
+{
+    static const char *const words[] = {"hugepages", "pagesize"};
+    const char *value =
+        vm->properties != NULL ? g_hash_table_lookup(vm->properties, "hugepages") : NULL;
+    if (value != NULL && value[0] != '\0')
+        return TRUE;
+    for (guint i = 0; i < G_N_ELEMENTS(words); i++)
+        if (memmem(vm->xml, vm->xml_bytes, words[i], strlen(words[i])) != NULL)
+            return TRUE;
+    return FALSE;
+}
+
+/* A memory that we do not understand is an error only for a VM that may want huge pages. */
+static HvDomain *parse(const HvVm *vm, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    HvDomain *domain = hv_domain_parse(vm->xml, vm->xml_bytes, &local);
+    if (domain == NULL && !mentions_hugepages(vm))
+        domain = hv_domain_parse_identity(vm->xml, vm->xml_bytes, NULL);
+    if (domain == NULL)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return domain;
+}
+
+/* Of the host's side: where libvirtd maps the memory from. */
+static gboolean check_mounts(const HvStart *start, GError **error)
+{
+    const HvRequest *request = start->outcome->request;
+    if (!start->vm->by_libvirtd || !request->needs_mount)
+        return TRUE;
+    for (guint i = 0; i < request->needs->len; i++)
+        if (!hv_mounts_check(start->agent->root, g_array_index(request->needs, HvNeed, i).size_kib,
+                             HV_LIBVIRT_DAEMON, error))
+            return FALSE;
+    return TRUE;
+}
+
+gboolean hv_start_prepare(HvStart *start, GError **error)
+{
+    const HvVm *vm = start->vm;
+    start->domain = parse(vm, error);
+    if (start->domain == NULL)
+        return FALSE;
+    g_autoptr(HvProperties) properties = hv_properties_read(vm->properties, start->domain, error);
+    if (properties == NULL)
+        return FALSE;
+    start->outcome = outcome_new(vm, start->domain, error);
+    if (start->outcome == NULL)
+        return FALSE;
+    if (!hv_request_wants_hugepages(start->domain, properties)) {
+        add_warnings(start->outcome->warnings, properties->warnings);
+        return TRUE;
+    }
+    start->settings =
+        hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files, error);
+    if (start->settings == NULL)
+        return FALSE;
+    if (!start->settings->enabled) {
+        g_ptr_array_add(start->outcome->warnings,
+                        g_strdup("hugevm is switched off (enabled = false in [hugevm]): the VM "
+                                 "gets no pages from it"));
+        return TRUE;
+    }
+    start->snapshot = hv_snapshot_read(start->agent->root, error);
+    if (start->snapshot == NULL)
+        return FALSE;
+    start->outcome->request = hv_request_new(start->domain, properties, vm->uuid, start->settings,
+                                             start->snapshot, error);
+    if (start->outcome->request == NULL)
+        return FALSE;
+    add_warnings(start->outcome->warnings, start->settings->warnings);
+    add_warnings(start->outcome->warnings, start->outcome->request->warnings);
+    return check_no_edit_needed(start, error) && check_mounts(start, error);
+}
