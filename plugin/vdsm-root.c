@@ -4,7 +4,7 @@
  * for exactly this; the XML is text that he has read, so no file of his is opened
  * here. Everything in it is checked by the module as any host's is. What is left to
  * that user: to claim pages within the configured limits, and to let go of a claim
- * whose QEMU is dead; see doc/hooks.md.
+ * whose QEMU is dead; see hugevm-hooks(8).
  */
 #include "vdsm-root.h"
 
