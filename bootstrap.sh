@@ -18,14 +18,16 @@ debian_packages='
   libglib2.0-dev libjson-glib-dev libxml2-dev libvirt-dev
   libvirt-daemon-system libvirt-daemon-driver-qemu qemu-system-x86 passwd util-linux mount'
 debian_test_packages='
-  g++ binutils python3 python3-libvirt busybox-static cpio clang-format procps'
+  g++ binutils python3 python3-libvirt busybox-static cpio clang-format procps
+  libvirt-clients libvirt-daemon sudo'
 # Fedora and EL: written after their package lists, not tried here
 dnf_packages='
   gcc meson ninja-build pkgconf-pkg-config
   glib2-devel json-glib-devel libxml2-devel libvirt-devel
   libvirt-daemon-driver-qemu qemu-kvm shadow-utils util-linux'
 dnf_test_packages='
-  gcc-c++ binutils python3 python3-libvirt busybox cpio clang-tools-extra procps-ng'
+  gcc-c++ binutils python3 python3-libvirt busybox cpio clang-tools-extra procps-ng
+  libvirt-client libvirt-daemon sudo'
 
 say() {
     printf '%s\n' "$*" >&2
@@ -133,6 +135,8 @@ demo() {
 run_tests() {
     install_packages "$debian_packages $debian_test_packages" "$dnf_packages $dnf_test_packages"
     build
+    # what the tests of the hooks install, into a mount namespace of theirs
+    [ "${HUGEVM_E2E-}" != 1 ] || build_in build/host --prefix=/usr -Dvdsm=true -Dman=disabled
     # the kernel for the throwaway VM; without it those tests say that they were skipped
     sh tests/kernel/fetch-kernel.sh build/kernel >/dev/null || say 'bootstrap.sh: no kernel to boot'
     restore_at_exit

@@ -81,8 +81,10 @@ static gboolean check_no_edit_needed(const HvStart *start, GError **error)
                      start->domain->has_cells
                          ? "set memAccess='shared' on each <cell> of the domain"
                          : "add <access mode='shared'/> to <memoryBacking> of the domain",
-                     "guest memory must be shared, but the domain XML does not say so and cannot "
-                     "be edited here");
+                     "%s needs shared memory, but the domain XML does not share the guest's and "
+                     "cannot be edited here",
+                     start->domain->sharer != NULL ? start->domain->sharer
+                                                   : "VM property hugepages_shared");
         return FALSE;
     }
     return TRUE;
