@@ -36,41 +36,50 @@ static gboolean is_at(GMarkupParseContext *context, const char *const *names)
 
 #define AT(context, ...) is_at(context, (const char *const[]){__VA_ARGS__, NULL})
 
+typedef struct {
+    Glance *glance;
+    guint property_depth; /* elements open from the property's own inwards; 0: outside */
+} Look;
+
 static gboolean is_at_property(GMarkupParseContext *context)
 {
     return AT(context, "domain", "metadata", "vm", "custom", "hugepages") ||
            AT(context, "domain", "metadata", "vm", "hugepages");
 }
 
-/* As libvirt writes it. */
-static gboolean is_plain_uuid(const char *text)
-{
-    return strlen(text) == 36 && text[strspn(text, "0123456789abcdefABCDEF-")] == '\0';
-}
-
 static void on_start(GMarkupParseContext *context, const char *name, const char **attribute_names,
                      const char **attribute_values, gpointer data, GError **error)
 {
     (void)attribute_names, (void)attribute_values, (void)error;
-    Glance *glance = data;
+    Look *look = data;
+    if (look->property_depth > 0 ||
+        (strcmp(without_prefix(name), "hugepages") == 0 && is_at_property(context)))
+        look->property_depth++;
     if ((strcmp(name, "hugepages") == 0 && AT(context, "domain", "memoryBacking", "hugepages")) ||
         (strcmp(name, "pagesize") == 0 &&
          AT(context, "domain", "devices", "memory", "source", "pagesize")))
-        glance->wants_hugepages = TRUE;
+        look->glance->wants_hugepages = TRUE;
+}
+
+static void on_end(GMarkupParseContext *context, const char *name, gpointer data, GError **error)
+{
+    (void)context, (void)name, (void)error;
+    Look *look = data;
+    if (look->property_depth > 0)
+        look->property_depth--;
 }
 
 static void on_text(GMarkupParseContext *context, const char *text, gsize n, gpointer data,
                     GError **error)
 {
     (void)error;
-    Glance *glance = data;
-    const char *name = g_markup_parse_context_get_element(context);
+    Look *look = data;
+    Glance *glance = look->glance;
     g_autofree char *value = g_strndup(text, n);
-    if (strcmp(without_prefix(name), "hugepages") == 0 && is_at_property(context) &&
-        !glance_is_off(value))
+    if (look->property_depth > 0 && !glance_is_off(value))
         glance->wants_hugepages = TRUE;
     g_strstrip(value);
-    if (strcmp(name, "uuid") == 0 && AT(context, "domain", "uuid") && is_plain_uuid(value))
+    if (AT(context, "domain", "uuid") && g_uuid_string_is_valid(value))
         g_strlcpy(glance->uuid, value, sizeof glance->uuid);
 }
 
@@ -84,10 +93,13 @@ static void on_passthrough(GMarkupParseContext *context, const char *text, gsize
 
 void glance_at_domain(const char *xml, gsize n, Glance *out_glance)
 {
-    static const GMarkupParser parser = {
-        .start_element = on_start, .text = on_text, .passthrough = on_passthrough};
+    static const GMarkupParser parser = {.start_element = on_start,
+                                         .end_element = on_end,
+                                         .text = on_text,
+                                         .passthrough = on_passthrough};
+    Look look = {.glance = out_glance};
     *out_glance = (Glance){0};
-    GMarkupParseContext *context = g_markup_parse_context_new(&parser, 0, out_glance, NULL);
+    GMarkupParseContext *context = g_markup_parse_context_new(&parser, 0, &look, NULL);
     if (!g_markup_parse_context_parse(context, xml, (gssize)n, NULL) ||
         !g_markup_parse_context_end_parse(context, NULL))
         out_glance->wants_hugepages = glance_may_want_hugepages(xml, n);
