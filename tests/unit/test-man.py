@@ -226,6 +226,22 @@ def check_slots(_ctl, doc):
     return difference("slot", named, set(re.findall(r"\(\*(\w+)\)\(", table)))
 
 
+def check_hooks(_ctl, doc):
+    """First columns of the page's tables, and the tables of the hook programs."""
+    page = Page(doc / "hugevm-hooks.8.scd").sections("#")
+    calls, points = (set(re.findall(r"^\|  (\w.*)$", page[name], re.MULTILINE))
+                     for name in ("LIBVIRT", "VDSM"))
+    table = {name: (doc.parent / f"plugin/{name}.c").read_text(encoding="utf-8")
+             for name in ("libvirt-hook", "vdsm-hook", "vdsm-root")}
+    events = set(re.findall(r'^    {"(\w+", "\w+)", \w+', table["libvirt-hook"], re.MULTILINE))
+    wrong = difference("call", calls - {"everything else"},
+                       {event.replace('", "', " ") for event in events})
+    for name in ("vdsm-hook", "vdsm-root"):
+        real = set(re.findall(r'^    {"(\w+)"[,}]', table[name], re.MULTILINE))
+        wrong += difference(f"point of {name}", points, real)
+    return wrong
+
+
 def check_c_example(_ctl, doc):
     snippet = Page(doc / "hugevm-plugin.7.scd").code("A HOST IN C")
     source = (doc / "example-host.c").read_text(encoding="utf-8")
@@ -251,6 +267,7 @@ def main(path, directory):
         ("hugevm.conf(5) has the built-in value of every key", check_defaults),
         ("hugevm-plugin(7) has every error with its number and no other", check_errors),
         ("hugevm-plugin(7) has every slot and no other", check_slots),
+        ("hugevm-hooks(8) has every call and point, and no other", check_hooks),
         ("hugevm-plugin(7) quotes doc/example-host.c", check_c_example),
         ("the Python host of hugevm-plugin(7) runs", check_python_example),
     ]
