@@ -54,8 +54,8 @@ static gboolean check_go_on(Growth *growth, const HvStep *step, GError **error)
     }
     if (g_get_monotonic_time() >= executor->writer.deadline_us) {
         hv_set_error(error, HV_ERROR_TIMEOUT,
-                     "raise allocation_timeout in /etc/hugevm/hugevm.conf, or allocate the pages "
-                     "at boot",
+                     "raise allocation_timeout (in a hook: hook_timeout) in "
+                     "/etc/hugevm/hugevm.conf, or allocate the pages at boot",
                      "the time allowed ran out while %s, after %" G_GUINT64_FORMAT
                      " of %" G_GUINT64_FORMAT " pages; they are given back",
                      what, growth->done_pages, growth->total_pages);

@@ -129,40 +129,71 @@ static gboolean check_mounts(const HvStart *start, GError **error)
     return TRUE;
 }
 
-gboolean hv_start_prepare(HvStart *start, GError **error)
+static HvSettings *load_settings(const HvStart *start, GError **error)
 {
-    const HvVm *vm = start->vm;
-    start->domain = parse(vm, error);
-    if (start->domain == NULL)
-        return FALSE;
-    g_autoptr(HvProperties) properties = hv_properties_read(vm->properties, start->domain, error);
-    if (properties == NULL)
-        return FALSE;
-    start->outcome = outcome_new(vm, start->domain, error);
-    if (start->outcome == NULL)
-        return FALSE;
-    if (!hv_request_wants_hugepages(start->domain, properties)) {
-        add_warnings(start->outcome->warnings, properties->warnings);
-        return TRUE;
-    }
-    start->settings =
-        hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files, error);
+    return hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files,
+                            error);
+}
+
+/* Whoever has switched hugevm off does not want to hear what it thinks of a VM. */
+static gboolean is_switched_off(const HvStart *start)
+{
+    g_autoptr(HvSettings) settings = load_settings(start, NULL);
+    return settings != NULL && !settings->enabled;
+}
+
+static gboolean pass_switched_off(HvStart *start)
+{
+    g_ptr_array_add(start->outcome->warnings,
+                    g_strdup("hugevm is switched off (enabled = false in [hugevm]): the VM gets "
+                             "no pages from it"));
+    return TRUE;
+}
+
+/* The VM may want huge pages: what exactly, and can this host start it so? */
+static gboolean prepare_request(HvStart *start, const HvProperties *properties, GError **error)
+{
+    start->settings = load_settings(start, error);
     if (start->settings == NULL)
         return FALSE;
-    if (!start->settings->enabled) {
-        g_ptr_array_add(start->outcome->warnings,
-                        g_strdup("hugevm is switched off (enabled = false in [hugevm]): the VM "
-                                 "gets no pages from it"));
-        return TRUE;
-    }
+    if (!start->settings->enabled)
+        return pass_switched_off(start);
     start->snapshot = hv_snapshot_read(start->agent->root, error);
     if (start->snapshot == NULL)
         return FALSE;
-    start->outcome->request = hv_request_new(start->domain, properties, vm->uuid, start->settings,
-                                             start->snapshot, error);
-    if (start->outcome->request == NULL)
+    HvRequest *request = hv_request_new(start->domain, properties, start->vm->uuid, start->settings,
+                                        start->snapshot, error);
+    start->outcome->request = request;
+    if (request == NULL)
         return FALSE;
     add_warnings(start->outcome->warnings, start->settings->warnings);
-    add_warnings(start->outcome->warnings, start->outcome->request->warnings);
-    return check_no_edit_needed(start, error) && check_mounts(start, error);
+    add_warnings(start->outcome->warnings, request->warnings);
+    return check_no_edit_needed(start, error) &&
+           (request->refusal != NULL || check_mounts(start, error));
+}
+
+gboolean hv_start_prepare(HvStart *start, GError **error)
+{
+    const HvVm *vm = start->vm;
+    g_autoptr(GError) local = NULL;
+    g_autoptr(HvProperties) properties = NULL;
+    start->domain = parse(vm, &local);
+    if (start->domain != NULL)
+        properties = hv_properties_read(vm->properties, start->domain, &local);
+    gboolean is_off = properties == NULL && is_switched_off(start);
+    if (is_off && start->domain == NULL)
+        start->domain = hv_domain_parse_identity(vm->xml, vm->xml_bytes, NULL);
+    if (start->domain == NULL || (properties == NULL && !is_off)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    start->outcome = outcome_new(vm, start->domain, error);
+    if (start->outcome == NULL)
+        return FALSE;
+    if (is_off)
+        return pass_switched_off(start);
+    if (hv_request_wants_hugepages(start->domain, properties))
+        return prepare_request(start, properties, error);
+    add_warnings(start->outcome->warnings, properties->warnings);
+    return TRUE;
 }

@@ -46,13 +46,18 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     return g_steal_pointer(&start.outcome);
 }
 
+typedef struct {
+    guint64 generation; /* 0: no claim is gone on with */
+    HvClaimState state;
+} Adopted;
+
 /*
  * May this VM be claimed now, by us? A claim that may be replaced is removed. One
- * that another agent made for the same start is the one we go on with:
- * *out_generation is its generation, by which that agent knows it; else 0.
+ * that another agent made for the same start is the one we go on with: *adopted
+ * takes its state, and its generation, by which that agent knows it.
  */
 static gboolean make_way(const HvStart *start, HvLedger *ledger, const HvProcess *self,
-                         guint64 *out_generation, GError **error)
+                         Adopted *adopted, GError **error)
 {
     const HvRoot *root = start->agent->root;
     HvClaim *claim = hv_ledger_claim(ledger, start->outcome->request->uuid);
@@ -77,7 +82,8 @@ static gboolean make_way(const HvStart *start, HvLedger *ledger, const HvProcess
                      claim->uuid, owner, claim->owner.pid);
         return FALSE;
     }
-    *out_generation = is_of_another ? claim->generation : 0;
+    if (is_of_another)
+        *adopted = (Adopted){claim->generation, claim->state};
     hv_ledger_remove_claim(ledger, claim->uuid);
     return TRUE;
 }
@@ -119,8 +125,8 @@ static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us,
                      agent->owner_pid);
         return CLAIM_FAILED;
     }
-    guint64 adopted_generation = 0;
-    if (!make_way(start, transaction->ledger, &self, &adopted_generation, error))
+    Adopted adopted = {0};
+    if (!make_way(start, transaction->ledger, &self, &adopted, error))
         return CLAIM_FAILED;
 
     hv_snapshot_free(start->snapshot);
@@ -137,8 +143,10 @@ static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us,
     }
     HvClaim *claim =
         hv_ledger_add_claim(transaction->ledger, start->outcome->request, agent->owner_name, &self);
-    if (adopted_generation != 0)
-        claim->generation = adopted_generation;
+    if (adopted.generation != 0) {
+        claim->generation = adopted.generation;
+        claim->state = adopted.state;
+    }
     start->outcome->generation = claim->generation;
     transaction->is_changed = TRUE;
     return hv_transaction_commit(transaction, error) ? CLAIM_MADE : CLAIM_FAILED;

@@ -79,7 +79,8 @@ static void on_text(GMarkupParseContext *context, const char *text, gsize n, gpo
     if (look->property_depth > 0 && !glance_is_off(value))
         glance->wants_hugepages = TRUE;
     g_strstrip(value);
-    if (AT(context, "domain", "uuid") && g_uuid_string_is_valid(value))
+    if (g_strcmp0(g_markup_parse_context_get_element(context), "uuid") == 0 &&
+        AT(context, "domain", "uuid") && g_uuid_string_is_valid(value))
         g_strlcpy(glance->uuid, value, sizeof glance->uuid);
 }
 
