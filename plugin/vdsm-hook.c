@@ -29,9 +29,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -119,19 +119,21 @@ static gboolean concerns_us(const Point *point, const VdsmRequest *request)
     return glance.wants_hugepages;
 }
 
-/* Writes the request; the other end may be gone, which its exit status will tell. */
-static void send_request(int fd, const VdsmRequest *request)
+/* A file without a name that holds the bytes, to be read from its beginning; -1: errno. */
+static int memory_file(GBytes *bytes)
 {
-    g_autoptr(GBytes) bytes = vdsm_request_encode(request);
     gsize n = 0;
-    const char *data = g_bytes_get_data(bytes, &n);
-    for (gsize done = 0; done < n;) {
-        ssize_t written = write(fd, data + done, n - done);
-        if (written < 0 && errno != EINTR)
-            break;
+    const char *data = bytes != NULL ? g_bytes_get_data(bytes, &n) : NULL;
+    int fd = memfd_create("hugevm", MFD_CLOEXEC);
+    for (gsize done = 0; fd >= 0 && done < n;) {
+        ssize_t written = pwrite(fd, data + done, n - done, (off_t)done);
+        if (written <= 0 && errno != EINTR) {
+            close(fd);
+            return -1;
+        }
         done += (gsize)MAX(written, 0);
     }
-    close(fd);
+    return fd;
 }
 
 static char *first_line(char *text)
@@ -147,37 +149,66 @@ static char *no_root_problem(const char *said)
                            said[0] != '\0' ? said : "it says nothing");
 }
 
-static char *read_text(int fd, gsize *out_bytes)
+/* Standard input, output and error of root's half; -1: none. */
+typedef struct {
+    int in, out, err;
+} Streams;
+
+static void streams_clear(Streams *streams)
 {
-    char *text = door_read(fd, out_bytes);
-    close(fd);
-    return text != NULL ? text : g_strdup("");
+    const int fds[] = {streams->in, streams->out, streams->err};
+    for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Streams, streams_clear)
+
+/* Only the reply comes through a pipe: two of them, read one after the other, could block both
+ * sides. */
+static GPid run_as_root(const char *point, const VdsmRequest *request, Streams *streams,
+                        GError **error)
+{
+    const char *const argv[] = {SUDO, "-n", "--", HUGEVM_VDSM_HOOK, VDSM_AS_ROOT, point, NULL};
+    const char *const envp[] = {"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    g_autoptr(GBytes) bytes = vdsm_request_encode(request);
+    GPid pid = 0;
+    streams->in = memory_file(bytes);
+    streams->err = memory_file(NULL);
+    if (streams->in < 0 || streams->err < 0) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "no memory for the request: %s",
+                    g_strerror(errno));
+        return 0;
+    }
+    g_spawn_async_with_pipes_and_fds("/", argv, envp, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
+                                     streams->in, -1, streams->err, NULL, NULL, 0, &pid, NULL,
+                                     &streams->out, NULL, error);
+    return pid;
 }
 
 /* Has root's half do what is to be done at the point. */
 static gboolean ask_root(const char *point, const VdsmRequest *request, VdsmReply *out_reply,
                          char **out_problem)
 {
-    const char *const argv[] = {SUDO, "-n", "--", HUGEVM_VDSM_HOOK, VDSM_AS_ROOT, point, NULL};
-    const char *const envp[] = {"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    g_auto(Streams) streams = {-1, -1, -1};
     g_autoptr(GError) error = NULL;
-    int in, out, err, status = -1;
-    GPid pid;
-    if (!g_spawn_async_with_pipes("/", (char **)argv, (char **)envp, G_SPAWN_DO_NOT_REAP_CHILD,
-                                  NULL, NULL, &pid, &in, &out, &err, &error)) {
+    char said[256] = "";
+    int status = -1;
+    GPid pid = run_as_root(point, request, &streams, &error);
+    if (pid == 0) {
         *out_problem = no_root_problem(error->message);
         return FALSE;
     }
-    gsize n = 0, n_said = 0;
-    send_request(in, request);
-    g_autoptr(GBytes) bytes = NULL;
-    char *text = read_text(out, &n);
-    bytes = g_bytes_new_take(text, n);
-    g_autofree char *said = read_text(err, &n_said);
+    gsize n = 0;
+    char *text = door_read(streams.out, &n);
+    g_autoptr(GBytes) bytes = g_bytes_new_take(text, text != NULL ? n : 0);
+    close(streams.out); /* if it has more to say than a hook takes in, it shall end all the same */
+    streams.out = -1;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     if (status == 0 && vdsm_reply_decode(out_reply, bytes))
         return TRUE;
+    if (pread(streams.err, said, sizeof said - 1, 0) < 0)
+        said[0] = '\0';
     *out_problem = no_root_problem(first_line(said));
     return FALSE;
 }
@@ -230,7 +261,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "hugevm: to be run by VDSM, from one of its hook directories\n");
         return 0; /* a link at a point that is not served is no reason to stop a VM */
     }
-    signal(SIGPIPE, SIG_IGN);
     if (!read_request(&request, point, &problem))
         return fail(point, problem);
     return concerns_us(point, &request) ? serve(point, &request) : 0;
