@@ -17,9 +17,12 @@ static char *text_from(GVariant *variant, gsize *out_bytes)
     return g_strndup(bytes != NULL ? bytes : "", n);
 }
 
-/* NULL: the bytes are no value of the type. */
+/* NULL: the bytes are no value of the type. No bytes at all are what a program that has nothing to
+ * say leaves, and GVariant's default value too. */
 static GVariant *decode(const char *type, GBytes *bytes)
 {
+    if (g_bytes_get_size(bytes) == 0)
+        return NULL;
     g_autoptr(GVariant) variant =
         g_variant_ref_sink(g_variant_new_from_bytes(G_VARIANT_TYPE(type), bytes, FALSE));
     return g_variant_is_normal_form(variant) ? g_steal_pointer(&variant) : NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the two halves of VDSM's hook program say to each other: the half that
- * runs as vdsm asks on the other's standard input, root's half answers on its output. Serialized GVariants, as
- * reading them is safe whatever the bytes are.
+ * What the two halves of VDSM's hook program say to each other: the half that runs
+ * as vdsm asks on the other's standard input, root's half answers on its output.
+ * Serialized GVariants, as reading them is safe whatever the bytes are.
  */
 #pragma once
 
