@@ -10,6 +10,7 @@
 #include "conf-file.h"
 #include "error.h"
 #include "page-size.h"
+#include "settings-files.h"
 #include "settings-keys.h"
 
 #include <string.h>
@@ -123,42 +124,16 @@ static gboolean read_file(Loader *loader, const HvRoot *root, const char *path, 
     return !must_exist;
 }
 
-static gint compare_base_names(gconstpointer a, gconstpointer b)
-{
-    return strcmp(strrchr(*(char *const *)a, '/'), strrchr(*(char *const *)b, '/'));
-}
-
-/* All drop-ins of a component, as VDSM sorts them: by name, whichever directory they are in. */
-static GPtrArray *list_drop_ins(const HvRoot *root, const char *component, GError **error)
-{
-    static const char *const bases[] = {"/usr/lib", "/run", "/etc"};
-    g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
-    for (guint i = 0; i < G_N_ELEMENTS(bases); i++) {
-        g_autofree char *directory =
-            g_strdup_printf("%s/%s/%s.conf.d", bases[i], component, component);
-        GError *local = NULL;
-        g_auto(GStrv) names = hv_root_list(root, directory, &local);
-        if (names == NULL) {
-            propagate_read_error(error, local);
-            return NULL;
-        }
-        for (char **name = names; *name != NULL; name++)
-            if (**name != '.' && g_str_has_suffix(*name, ".conf"))
-                g_ptr_array_add(paths, g_strconcat(directory, "/", *name, NULL));
-    }
-    g_ptr_array_sort(paths, compare_base_names); /* stable: ties stay in the order of bases */
-    return g_steal_pointer(&paths);
-}
-
 static gboolean read_component(Loader *loader, const HvRoot *root, const char *component,
                                GError **error)
 {
-    g_autofree char *main_file = g_strdup_printf("/etc/%s/%s.conf", component, component);
-    if (!read_file(loader, root, main_file, FALSE, error))
+    GError *local = NULL;
+    g_autoptr(GPtrArray) paths =
+        hv_settings_files(root, component, loader->draft.settings->warnings, &local);
+    if (paths == NULL) {
+        propagate_read_error(error, local);
         return FALSE;
-    g_autoptr(GPtrArray) paths = list_drop_ins(root, component, error);
-    if (paths == NULL)
-        return FALSE;
+    }
     for (guint i = 0; i < paths->len; i++)
         if (!read_file(loader, root, g_ptr_array_index(paths, i), FALSE, error))
             return FALSE;
