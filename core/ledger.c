@@ -203,6 +203,19 @@ guint64 hv_needs_floating_pages(const GArray *needs, guint64 size_kib)
     return hv_needs_bound_pages(needs, size_kib, -1);
 }
 
+guint64 hv_needs_kib(const GArray *needs)
+{
+    guint64 sum_kib = 0;
+    for (guint i = 0; i < needs->len; i++) {
+        const HvNeed *need = &g_array_index(needs, HvNeed, i);
+        guint64 kib;
+        if (!hv_checked_mul(need->pages, need->size_kib, &kib))
+            return G_MAXUINT64;
+        sum_kib = hv_plus(sum_kib, kib);
+    }
+    return sum_kib;
+}
+
 const char *hv_claim_state_name(HvClaimState state)
 {
     switch (state) {

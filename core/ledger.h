@@ -89,4 +89,7 @@ guint64 hv_needs_pages(const GArray *needs, guint64 size_kib);
 guint64 hv_needs_bound_pages(const GArray *needs, guint64 size_kib, int node);
 guint64 hv_needs_floating_pages(const GArray *needs, guint64 size_kib);
 
+/* The memory of all of them, of whatever size. */
+guint64 hv_needs_kib(const GArray *needs);
+
 const char *hv_claim_state_name(HvClaimState state);

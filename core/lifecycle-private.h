@@ -13,7 +13,21 @@ HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim);
 gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger);
 
 /*
- * Removes the claim if it still is this one (generation 0: any); *out_known tells.
+ * Claims whose QEMU has all its pages are running, whoever has not said so yet, or
+ * never will: not every host reports the end of each kind of start. Looks through
+ * /proc for each claim that does not run yet, so it is for when that matters.
+ */
+gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid);
+
+/* As hv_lifecycle_recover; waits for the ledger until deadline_us at most. */
+gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *out_warnings,
+                          GError **error);
+
+/* The claim that is meant; NULL: there is none, or it is another start's or owner's. */
+HvClaim *hv_ledger_claim_meant(const HvLedger *ledger, const HvVmRef *vm);
+
+/*
+ * Removes the claim if it still is the one meant; *out_known tells.
  * Claims of others that are gone go along.
  */
 gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *vm,

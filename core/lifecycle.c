@@ -9,6 +9,7 @@
 
 #include "error.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #define IDLE_LOCK_WAIT_US (50 * 1000)
@@ -61,6 +62,32 @@ gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger)
     return ledger->claims->len != before;
 }
 
+gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid)
+{
+    gboolean is_changed = FALSE;
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (claim->state == HV_CLAIM_RUNNING || g_strcmp0(claim->uuid, self_uuid) == 0)
+            continue;
+        HvProcess qemu = hv_process_find_qemu(root, claim->uuid);
+        if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < hv_needs_kib(claim->needs))
+            continue;
+        claim->state = HV_CLAIM_RUNNING;
+        claim->qemu = qemu;
+        is_changed = TRUE;
+    }
+    return is_changed;
+}
+
+HvClaim *hv_ledger_claim_meant(const HvLedger *ledger, const HvVmRef *vm)
+{
+    HvClaim *claim = hv_ledger_claim(ledger, vm->uuid);
+    if (claim == NULL || (vm->generation != 0 && vm->generation != claim->generation) ||
+        (vm->owner_name != NULL && strcmp(vm->owner_name, claim->owner_name) != 0))
+        return NULL;
+    return claim;
+}
+
 HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings)
 {
     return (HvExecutor){.writer = {.root = agent->root,
@@ -76,8 +103,7 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
         hv_transaction_begin(store, g_get_monotonic_time() + HV_LOCK_WAIT_US, error);
     if (transaction == NULL)
         return FALSE;
-    const HvClaim *claim = hv_ledger_claim(transaction->ledger, vm->uuid);
-    *out_known = claim != NULL && (vm->generation == 0 || claim->generation == vm->generation);
+    *out_known = hv_ledger_claim_meant(transaction->ledger, vm) != NULL;
     if (*out_known)
         hv_ledger_remove_claim(transaction->ledger, vm->uuid);
     if (hv_ledger_prune(root, transaction->ledger) || *out_known)
@@ -132,8 +158,8 @@ static gboolean move_on(const HvAgent *agent, const HvVmRef *vm, HvClaimState st
         hv_transaction_begin(store, g_get_monotonic_time() + HV_LOCK_WAIT_US, error);
     if (transaction == NULL)
         return FALSE;
-    HvClaim *claim = hv_ledger_claim(transaction->ledger, vm->uuid);
-    *out_known = claim != NULL && (vm->generation == 0 || claim->generation == vm->generation);
+    HvClaim *claim = hv_ledger_claim_meant(transaction->ledger, vm);
+    *out_known = claim != NULL;
     if (!*out_known || claim->state >= state)
         return TRUE;
     claim->state = state;
@@ -161,10 +187,8 @@ static HvProcess qemu_of(const HvAgent *agent, HvStore *store, const HvVmRef *vm
 {
     HvProcess none = {0};
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
-    const HvClaim *claim = ledger != NULL ? hv_ledger_claim(ledger, vm->uuid) : NULL;
-    gboolean is_current =
-        claim != NULL && (vm->generation == 0 || claim->generation == vm->generation);
-    return is_current ? hv_claim_live_qemu(agent->root, claim) : none;
+    const HvClaim *claim = ledger != NULL ? hv_ledger_claim_meant(ledger, vm) : NULL;
+    return claim != NULL ? hv_claim_live_qemu(agent->root, claim) : none;
 }
 
 gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
@@ -191,13 +215,18 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
 
 gboolean hv_lifecycle_recover(const HvAgent *agent, GPtrArray *out_warnings, GError **error)
 {
+    return hv_recover_until(agent, g_get_monotonic_time() + HV_LOCK_WAIT_US, out_warnings, error);
+}
+
+gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *out_warnings,
+                          GError **error)
+{
     g_autoptr(HvStore) store = NULL;
     if (!open_existing(agent, &store, error))
         return FALSE;
     if (store == NULL)
         return TRUE;
-    g_autoptr(HvTransaction) transaction =
-        hv_transaction_begin(store, g_get_monotonic_time() + HV_LOCK_WAIT_US, error);
+    g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
     if (transaction == NULL)
         return FALSE;
     if (transaction->warning != NULL && out_warnings != NULL)

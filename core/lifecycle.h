@@ -56,7 +56,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvOutcome, hv_outcome_free)
 typedef struct {
     const char *uuid;
     guint64 generation;
-    gint64 qemu_pid; /* 0: not known */
+    gint64 qemu_pid;        /* 0: not known */
+    const char *owner_name; /* only a claim of this owner's is meant; NULL: any */
 } HvVmRef;
 
 /* Dry run: nothing is changed, no lock taken. A shortage is in outcome->plan->refusal. */

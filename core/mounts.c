@@ -68,13 +68,13 @@ gboolean hv_mounts_check(const HvRoot *root, guint64 size_kib, HvLibvirt libvirt
     if (state == MOUNT_NONE) {
         g_autofree char *command = mount_command(size_kib);
         g_autofree char *hint =
-            g_strconcat(command, is_daemon ? ", then restart libvirtd" : NULL, NULL);
+            g_strconcat(command, is_daemon ? ", then restart libvirtd (or virtqemud)" : NULL, NULL);
         hv_set_error(error, HV_ERROR_CONFLICT, hint,
                      "no hugetlbfs for pages of %s is mounted, and libvirt needs one", size);
         return FALSE;
     }
     if (state == MOUNT_UNKNOWN && is_daemon) {
-        hv_set_error(error, HV_ERROR_CONFLICT, "restart libvirtd: running VMs go on",
+        hv_set_error(error, HV_ERROR_CONFLICT, "restart libvirtd (or virtqemud): running VMs go on",
                      "libvirtd does not know the hugetlbfs for pages of %s: it was mounted after "
                      "libvirtd had started",
                      size);

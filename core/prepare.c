@@ -150,6 +150,16 @@ static gboolean pass_switched_off(HvStart *start)
     return TRUE;
 }
 
+/* A VM that would be refused for what it is, but for the switch: only its name is looked at. */
+static gboolean pass_unread(HvStart *start, GError **error)
+{
+    hv_domain_free(start->domain);
+    start->domain = hv_domain_parse_identity(start->vm->xml, start->vm->xml_bytes, error);
+    if (start->domain != NULL)
+        start->outcome = outcome_new(start->vm, start->domain, error);
+    return start->outcome != NULL && pass_switched_off(start);
+}
+
 /* The VM may want huge pages: what exactly, and can this host start it so? */
 static gboolean prepare_request(HvStart *start, const HvProperties *properties, GError **error)
 {
@@ -172,26 +182,27 @@ static gboolean prepare_request(HvStart *start, const HvProperties *properties, 
            (request->refusal != NULL || check_mounts(start, error));
 }
 
+/* What the VM is, and what it wants. */
+static HvProperties *read_wishes(HvStart *start, GError **error)
+{
+    start->domain = parse(start->vm, error);
+    return start->domain != NULL ? hv_properties_read(start->vm->properties, start->domain, error)
+                                 : NULL;
+}
+
 gboolean hv_start_prepare(HvStart *start, GError **error)
 {
-    const HvVm *vm = start->vm;
     g_autoptr(GError) local = NULL;
-    g_autoptr(HvProperties) properties = NULL;
-    start->domain = parse(vm, &local);
-    if (start->domain != NULL)
-        properties = hv_properties_read(vm->properties, start->domain, &local);
-    gboolean is_off = properties == NULL && is_switched_off(start);
-    if (is_off && start->domain == NULL)
-        start->domain = hv_domain_parse_identity(vm->xml, vm->xml_bytes, NULL);
-    if (start->domain == NULL || (properties == NULL && !is_off)) {
+    g_autoptr(HvProperties) properties = read_wishes(start, &local);
+    if (properties == NULL && is_switched_off(start))
+        return pass_unread(start, error);
+    if (properties == NULL) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
-    start->outcome = outcome_new(vm, start->domain, error);
+    start->outcome = outcome_new(start->vm, start->domain, error);
     if (start->outcome == NULL)
         return FALSE;
-    if (is_off)
-        return pass_switched_off(start);
     if (hv_request_wants_hugepages(start->domain, properties))
         return prepare_request(start, properties, error);
     add_warnings(start->outcome->warnings, properties->warnings);

@@ -75,6 +75,12 @@ static gboolean status_number(const char *status, const char *key, guint64 *out_
     return hv_parse_u64(digits, out_value);
 }
 
+static char *read_status(const HvRoot *root, const char *pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/status", pid);
+    return hv_root_read_text(root, path, STATUS_MAX_BYTES, NULL);
+}
+
 /*
  * A command line is anybody's to write: a stranger who copies one must not be able
  * to keep a VM's pages. So QEMU is only who holds huge pages and runs as a user of
@@ -82,11 +88,20 @@ static gboolean status_number(const char *status, const char *key, guint64 *out_
  */
 static gboolean is_trusted(const HvRoot *root, const char *pid)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%s/status", pid);
-    g_autofree char *status = hv_root_read_text(root, path, STATUS_MAX_BYTES, NULL);
+    g_autofree char *status = read_status(root, pid);
     guint64 uid, huge_kib;
     return status != NULL && status_number(status, "\nUid:", &uid) && is_system_user(uid) &&
            status_number(status, "\nHugetlbPages:", &huge_kib) && huge_kib > 0;
+}
+
+guint64 hv_process_hugetlb_kib(const HvRoot *root, gint64 pid)
+{
+    g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
+    g_autofree char *status = read_status(root, digits);
+    guint64 kib = 0;
+    if (status != NULL)
+        status_number(status, "\nHugetlbPages:", &kib);
+    return kib;
 }
 
 static gboolean has_command_line_of(const HvRoot *root, const char *pid, const char *uuid)

@@ -21,5 +21,8 @@ gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process);
  */
 HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid);
 
+/* Huge pages that the process has touched, of all sizes, in KiB. */
+guint64 hv_process_hugetlb_kib(const HvRoot *root, gint64 pid);
+
 /* Waits until the process has ended and its memory is free, at most timeout_ms. */
 gboolean hv_process_wait_end(const HvRoot *root, const HvProcess *process, guint64 timeout_ms);

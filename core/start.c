@@ -14,10 +14,22 @@
 #define EXPOSED_WAIT_US (1 * G_USEC_PER_SEC)
 #define EXPOSED_POLL_US (50 * 1000)
 
-static HvPlan *plan_with(const HvStart *start, const HvLedger *ledger)
+static void plan_once(HvStart *start, const HvLedger *ledger)
 {
     HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
-    return hv_plan_new(&world, start->outcome->request);
+    hv_plan_free(start->outcome->plan);
+    start->outcome->plan = hv_plan_new(&world, start->outcome->request);
+}
+
+/* Pages of a VM that runs and has not been reported yet count twice: before anything is refused or
+ * added for that reason, see whether there are such VMs. */
+static void plan(HvStart *start, HvLedger *ledger)
+{
+    plan_once(start, ledger);
+    const HvPlan *first = start->outcome->plan;
+    if ((first->refusal != NULL || first->steps->len > 0) &&
+        hv_ledger_note_started(start->agent->root, ledger, start->outcome->request->uuid))
+        plan_once(start, ledger);
 }
 
 HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error)
@@ -42,7 +54,7 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     /* as a start would; only this copy changes. Intents: a start settles them first */
     hv_ledger_prune(agent->root, ledger);
     g_array_set_size(ledger->intents, 0);
-    start.outcome->plan = plan_with(&start, ledger);
+    plan(&start, ledger);
     return g_steal_pointer(&start.outcome);
 }
 
@@ -133,8 +145,7 @@ static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us,
     start->snapshot = hv_snapshot_read(agent->root, error);
     if (start->snapshot == NULL)
         return CLAIM_FAILED;
-    hv_plan_free(start->outcome->plan);
-    start->outcome->plan = plan_with(start, transaction->ledger);
+    plan(start, transaction->ledger);
     if (start->outcome->plan->refusal != NULL) {
         if (is_refused_by_exposure(start, transaction->ledger))
             return CLAIM_AGAIN;
@@ -174,7 +185,8 @@ static void roll_back(const HvStart *start, HvStore *store, GError **error)
     gboolean was_known;
     g_autoptr(GError) local = NULL;
     HvExecutor executor = hv_give_back_executor(start->agent, store, start->settings);
-    HvVmRef vm = {start->outcome->request->uuid, start->outcome->generation, 0};
+    const HvVmRef vm = {.uuid = start->outcome->request->uuid,
+                        .generation = start->outcome->generation};
     if (!hv_store_drop_claim(store, start->agent->root, &vm, &was_known, &local) ||
         !hv_execute_give_back(&executor, &local)) {
         g_autofree char *message = hv_error_message(local);
@@ -246,10 +258,12 @@ static gboolean check_before_taking(const HvStart *start, GError **error)
 }
 
 /* What a killed writer announced counts as taken until it is settled: settle it before planning. */
-static gboolean settle_first(const HvAgent *agent, HvStore *store, GError **error)
+static gboolean settle_first(const HvAgent *agent, HvStore *store, gint64 deadline_us,
+                             GError **error)
 {
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
-    return ledger == NULL || ledger->intents->len == 0 || hv_lifecycle_recover(agent, NULL, error);
+    return ledger == NULL || ledger->intents->len == 0 ||
+           hv_recover_until(agent, deadline_us, NULL, error);
 }
 
 /* How long getting pages may take. */
@@ -283,7 +297,7 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     g_autoptr(HvStore) store = hv_store_open(agent->root, TRUE, error);
     if (store == NULL)
         return NULL;
-    if (!settle_first(agent, store, error))
+    if (!settle_first(agent, store, deadline_us, error))
         return NULL;
     gboolean is_claimed = claim_pages(&start, store, deadline_us, error);
     gboolean is_good = is_claimed && get_pages(&start, store, deadline_us, error) &&

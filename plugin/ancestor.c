@@ -6,7 +6,7 @@
 
 #define MAX_GENERATIONS 32
 
-/* A process's parent, and its name (as the kernel cuts it); 0: there is no such process. */
+/* A process's parent, and its name (as the kernel cuts it); 0, and no name: there is none. */
 static gint64 parent_of(gint64 pid, char **out_name)
 {
     g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/stat", pid);
@@ -31,13 +31,13 @@ gint64 ancestor_find(const char *const *names)
             return pid;
         pid = parent;
     }
-    return getppid();
+    return 0;
 }
 
 gboolean ancestor_is(gint64 wanted)
 {
     gint64 pid = getppid();
-    for (int i = 0; pid > 0 && i < MAX_GENERATIONS; i++) {
+    for (int i = 0; pid > 1 && i < MAX_GENERATIONS; i++) {
         g_autofree char *name = NULL;
         if (pid == wanted)
             return TRUE;

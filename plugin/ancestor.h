@@ -7,8 +7,8 @@
 
 #include <glib.h>
 
-/* The nearest ancestor that is called one of names (NULL-terminated); else the parent. */
+/* The nearest ancestor that is called one of names (NULL-terminated); 0: none. */
 gint64 ancestor_find(const char *const *names);
 
-/* Is this process among our ancestors? */
+/* Is this process among our ancestors? Process 1 never is: it is everybody's, and never ends. */
 gboolean ancestor_is(gint64 pid);

@@ -22,10 +22,12 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Door, door_clear)
 /* Message and hint as one line. */
 char *door_problem(const struct hugevm_error *error);
 
-/* One of the slots for a VM that is known by its UUID; a VM without claim is no problem. */
+/* One of the slots for a VM that is known by its UUID; a VM without claim is no problem.
+ * flags: HUGEVM_VM_REF_*. */
 typedef int32_t (*DoorEvent)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                              struct hugevm_error *error);
-gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, char **out_problem);
+gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, uint32_t flags,
+                   char **out_problem);
 
 /* All of a file or pipe; NULL: it cannot be read, or is larger than a hook takes in (errno). */
 char *door_read(int fd, gsize *out_bytes);

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #define REFUSE 1
+#define OWNER "libvirt"
 
 typedef struct {
     char *xml;
@@ -49,8 +50,8 @@ typedef struct {
     const char *operation;
     const char *sub_operation;
     gboolean (*handle)(Call *call, char **out_problem);
-    gboolean can_refuse;  /* else a problem goes to syslog, and libvirt goes on */
-    gboolean can_be_late; /* the claim may be older than what the XML says now */
+    gboolean can_refuse;      /* else a problem goes to syslog, and libvirt goes on */
+    gboolean may_outlive_xml; /* the claim may be older than what the XML says now */
 } Event;
 
 static void warn_of(const Call *call, const struct hugevm_result *result)
@@ -82,26 +83,28 @@ static gboolean claim(Call *call, char **out_problem)
 
 static gboolean launching(Call *call, char **out_problem)
 {
-    return door_tell(&call->door, call->door.plugin->vm_launching, call->glance.uuid, out_problem);
+    return door_tell(&call->door, call->door.plugin->vm_launching, call->glance.uuid, 0,
+                     out_problem);
 }
 
 static gboolean started(Call *call, char **out_problem)
 {
-    return door_tell(&call->door, call->door.plugin->after_vm_start, call->glance.uuid,
+    return door_tell(&call->door, call->door.plugin->after_vm_start, call->glance.uuid, 0,
                      out_problem);
 }
 
+/* A claim that VDSM has made since is for the next start, which libvirt has not heard of yet. */
 static gboolean gone(Call *call, char **out_problem)
 {
     return door_tell(&call->door, call->door.plugin->after_vm_destroy, call->glance.uuid,
-                     out_problem);
+                     HUGEVM_VM_REF_OWN_CLAIM, out_problem);
 }
 
 static const Event events[] = {
     {"prepare", "begin", claim, .can_refuse = TRUE},
     {"start", "begin", launching},
     {"started", "begin", started},
-    {"release", "end", gone, .can_be_late = TRUE},
+    {"release", "end", gone, .may_outlive_xml = TRUE},
 };
 
 static const Event *find_event(const char *operation, const char *sub_operation)
@@ -116,11 +119,11 @@ static const Event *find_event(const char *operation, const char *sub_operation)
 /* While a VM ran, its last memory device with huge pages may have been unplugged. */
 static gboolean concerns_us(const Event *event, Call *call)
 {
-    if (!event->can_be_late && !glance_may_want_hugepages(call->xml, call->xml_bytes))
+    if (!event->may_outlive_xml && !glance_may_want_hugepages(call->xml, call->xml_bytes))
         return FALSE;
     glance_at_domain(call->xml, call->xml_bytes, &call->glance);
     return call->glance.wants_hugepages ||
-           (event->can_be_late && door_ledger_names(call->glance.uuid));
+           (event->may_outlive_xml && door_ledger_names(call->glance.uuid));
 }
 
 static int report(const Event *event, const Call *call, const char *problem)
@@ -133,9 +136,21 @@ static int report(const Event *event, const Call *call, const char *problem)
     return 0;
 }
 
-int main(int argc, char **argv)
+/* Who will report the VM's end. A daemon of another name is as good, if it is our parent. */
+static gint64 find_owner(const Call *call)
 {
     static const char *const daemons[] = {"libvirtd", "virtqemud", NULL};
+    gint64 owner = ancestor_find(daemons);
+    if (owner != 0)
+        return owner;
+    syslog(LOG_WARNING,
+           "VM %s: neither libvirtd nor virtqemud runs this hook: the claim ends with process %d",
+           call->glance.uuid, (int)getppid());
+    return getppid() > 1 ? getppid() : getpid();
+}
+
+int main(int argc, char **argv)
+{
     g_auto(Call) call = {0};
     g_autofree char *problem = NULL;
     const Event *event = argc > 3 && geteuid() == 0 ? find_event(argv[2], argv[3]) : NULL;
@@ -145,8 +160,7 @@ int main(int argc, char **argv)
     if (call.xml == NULL || !concerns_us(event, &call))
         return 0;
     openlog("hugevm", LOG_PID, LOG_DAEMON);
-    if (door_open(&call.door, "libvirt", ancestor_find(daemons), &problem) &&
-        event->handle(&call, &problem))
+    if (door_open(&call.door, OWNER, find_owner(&call), &problem) && event->handle(&call, &problem))
         return 0;
     return report(event, &call, problem);
 }

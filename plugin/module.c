@@ -266,15 +266,19 @@ static int32_t module_plan(struct hugevm_handle *handle, const struct hugevm_vm 
 }
 
 /* Takes in a reference; *out_uuid is its UUID in the ledger's spelling. */
-static gboolean take_ref(const struct hugevm_vm_ref *vm, HvVmRef *out_ref, char **out_uuid)
+static gboolean take_ref(const struct hugevm_vm_ref *vm, const HvAgent *agent, HvVmRef *out_ref,
+                         char **out_uuid)
 {
     struct hugevm_vm_ref own;
     if (vm == NULL || !take_struct(&own, sizeof own, vm) || own.uuid == NULL)
         return FALSE;
     *out_uuid = hv_uuid_normalize(own.uuid);
-    if (*out_uuid == NULL || own.qemu_pid < 0)
+    if (*out_uuid == NULL || own.qemu_pid < 0 || (own.flags & ~HUGEVM_VM_REF_OWN_CLAIM) != 0)
         return FALSE;
-    *out_ref = (HvVmRef){*out_uuid, own.generation, own.qemu_pid};
+    *out_ref = (HvVmRef){.uuid = *out_uuid,
+                         .generation = own.generation,
+                         .qemu_pid = own.qemu_pid,
+                         .owner_name = own.flags != 0 ? agent->owner_name : NULL};
     return TRUE;
 }
 
@@ -288,8 +292,10 @@ static int32_t pass_event(struct hugevm_handle *handle, const struct hugevm_vm_r
     g_autofree char *uuid = NULL;
     gboolean is_known = FALSE;
     GError *cause = NULL;
-    if (handle == NULL || !take_ref(vm, &ref, &uuid))
-        return fail_invalid(error, "handle is NULL, or hugevm_vm_ref has no size or no valid UUID");
+    if (handle == NULL || !take_ref(vm, handle->agent, &ref, &uuid))
+        return fail_invalid(error,
+                            "handle is NULL, or hugevm_vm_ref has no size, no valid UUID, or "
+                            "unknown flags");
     if (!event(handle->agent, &ref, &is_known, &cause))
         return fail_with(error, cause);
     if (is_known || !must_know)

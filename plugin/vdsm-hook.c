@@ -99,6 +99,8 @@ static gboolean read_request(VdsmRequest *request, const Point *point, char **ou
     const char *path = g_getenv("_hook_domxml");
     request->uuid = g_strdup(uuid != NULL ? uuid : "");
     request->owner_pid = ancestor_find(daemons);
+    if (request->owner_pid == 0)
+        request->owner_pid = getppid(); /* whatever VDSM is called here */
     request->hugepages = variable("hugepages");
     request->shared = variable("hugepages_shared");
     request->xml = point->is_begin && path != NULL && path[0] != '\0'
@@ -127,19 +129,23 @@ static int memory_file(GBytes *bytes)
     int fd = memfd_create("hugevm", MFD_CLOEXEC);
     for (gsize done = 0; fd >= 0 && done < n;) {
         ssize_t written = pwrite(fd, data + done, n - done, (off_t)done);
-        if (written <= 0 && errno != EINTR) {
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0) {
             close(fd);
             return -1;
         }
-        done += (gsize)MAX(written, 0);
+        done += (gsize)written;
     }
     return fd;
 }
 
-static char *first_line(char *text)
+/* What a program says last is why it failed; before it may stand warnings. */
+static char *last_line(char *text)
 {
-    text[strcspn(text, "\r\n")] = '\0';
-    return g_strstrip(text);
+    g_strchomp(text);
+    char *end = strrchr(text, '\n');
+    return g_strstrip(end != NULL ? end + 1 : text);
 }
 
 static char *no_root_problem(const char *said)
@@ -209,7 +215,7 @@ static gboolean ask_root(const char *point, const VdsmRequest *request, VdsmRepl
         return TRUE;
     if (pread(streams.err, said, sizeof said - 1, 0) < 0)
         said[0] = '\0';
-    *out_problem = no_root_problem(first_line(said));
+    *out_problem = no_root_problem(last_line(said));
     return FALSE;
 }
 
@@ -225,7 +231,7 @@ static gboolean write_xml(const VdsmReply *reply, char **out_problem)
     return FALSE;
 }
 
-/* The start fails, so the claim must go: nobody else would let go of it. */
+/* The start fails, so the claim goes: at once, not when the engine destroys what never was. */
 static void take_back(const VdsmRequest *request)
 {
     g_auto(VdsmReply) reply = {0};
@@ -237,8 +243,11 @@ static int serve(const Point *point, const VdsmRequest *request)
 {
     g_auto(VdsmReply) reply = {0};
     g_autofree char *problem = NULL;
-    if (!ask_root(point->name, request, &reply, &problem))
+    if (!ask_root(point->name, request, &reply, &problem)) {
+        if (point->is_begin && door_ledger_names(request->uuid))
+            take_back(request); /* it may have claimed before it failed to say so */
         return fail(point, problem);
+    }
     if (reply.problem != NULL)
         return fail(point, reply.problem);
     if (point->takes_edit && reply.changed_xml != NULL && !write_xml(&reply, &problem)) {

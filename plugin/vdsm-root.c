@@ -13,6 +13,7 @@
 #include "vdsm-message.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,6 +22,8 @@ typedef struct {
     Door door;
     VdsmRequest request;
     VdsmReply reply;
+    char *uuid;          /* of the claim that was made */
+    uint64_t generation; /* 0: none was */
 } Call;
 
 static void call_clear(Call *call)
@@ -28,6 +31,7 @@ static void call_clear(Call *call)
     door_clear(&call->door);
     vdsm_request_clear(&call->request);
     vdsm_reply_clear(&call->reply);
+    g_free(call->uuid);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Call, call_clear)
 
@@ -41,6 +45,8 @@ static void take_result(Call *call, const struct hugevm_result *result)
     for (uint64_t i = 0; i < plugin->result_warning_count(result); i++)
         g_strv_builder_add(warnings, plugin->result_warning(result, i));
     call->reply.warnings = g_strv_builder_end(warnings);
+    call->uuid = g_strdup(plugin->result_uuid(result));
+    call->generation = plugin->result_generation(result);
     if (!plugin->result_xml_changed(result))
         return;
     uint64_t bytes = 0;
@@ -75,28 +81,38 @@ static void begin(Call *call, BeginSlot slot, uint32_t flags)
     call->door.plugin->result_free(result);
 }
 
+/* Starts come through VDSM first: a claim of libvirt's that is there already was left behind. */
 static void before_vm_start(Call *call)
 {
-    begin(call, call->door.plugin->before_vm_start, 0);
+    begin(call, call->door.plugin->before_vm_start, HUGEVM_VM_ADOPT_CLAIM);
 }
 
 /* VDSM starts the source's XML whatever we say, and the source waits for us. */
 static void before_vm_migrate_destination(Call *call)
 {
     begin(call, call->door.plugin->before_vm_migrate_destination,
-          HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_HOST_WAITS);
+          HUGEVM_VM_ADOPT_CLAIM | HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_HOST_WAITS);
 }
 
 static void after_vm_start(Call *call)
 {
-    door_tell(&call->door, call->door.plugin->after_vm_start, call->request.uuid,
+    door_tell(&call->door, call->door.plugin->after_vm_start, call->request.uuid, 0,
               &call->reply.problem);
 }
 
 static void after_vm_destroy(Call *call)
 {
-    door_tell(&call->door, call->door.plugin->after_vm_destroy, call->request.uuid,
+    door_tell(&call->door, call->door.plugin->after_vm_destroy, call->request.uuid, 0,
               &call->reply.problem);
+}
+
+/* Nobody heard that there is a claim, so nobody would let go of it. */
+static void take_back(Call *call)
+{
+    const struct hugevm_vm_ref vm = {
+        .size = sizeof vm, .uuid = call->uuid, .generation = call->generation};
+    if (call->generation != 0)
+        call->door.plugin->vm_start_failed(call->door.handle, &vm, NULL);
 }
 
 static const struct {
@@ -141,6 +157,7 @@ int vdsm_root_main(const char *point)
         return fail("this point is not served");
     if (geteuid() != 0)
         return fail("this half must run as root");
+    signal(SIGPIPE, SIG_IGN);
     char *text = door_read(STDIN_FILENO, &n);
     g_autoptr(GBytes) bytes = g_bytes_new_take(text, text != NULL ? n : 0);
     if (!vdsm_request_decode(&call.request, bytes))
@@ -150,5 +167,8 @@ int vdsm_root_main(const char *point)
     if (door_open(&call.door, "vdsm", call.request.owner_pid, &call.reply.problem))
         points[i].handle(&call);
     g_autoptr(GBytes) reply = vdsm_reply_encode(&call.reply);
-    return write_all(STDOUT_FILENO, reply) ? 0 : fail("nobody takes the reply");
+    if (write_all(STDOUT_FILENO, reply))
+        return 0;
+    take_back(&call);
+    return fail("nobody takes the reply");
 }

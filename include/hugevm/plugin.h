@@ -153,6 +153,11 @@ struct hugevm_vm {
     uint32_t reserved;
 };
 
+/* Flags of a reference. */
+/* Means a claim that was made, or taken over, by a host of the caller's name; another is unknown.
+ */
+#define HUGEVM_VM_REF_OWN_CLAIM 1u
+
 /*
  * A VM that hugevm has a claim for. generation tells one start of a VM from the
  * next (result_generation); 0: whichever is current. qemu_pid counts in
@@ -161,7 +166,7 @@ struct hugevm_vm {
  */
 struct hugevm_vm_ref {
     uint32_t size;
-    uint32_t reserved;
+    uint32_t flags; /* HUGEVM_VM_REF_* */
     const char *uuid;
     uint64_t generation;
     int64_t qemu_pid;

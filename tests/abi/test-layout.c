@@ -60,7 +60,7 @@ struct vm_1 {
 
 struct vm_ref_1 {
     uint32_t size;
-    uint32_t reserved;
+    uint32_t flags;
     const char *uuid;
     uint64_t generation;
     int64_t qemu_pid;
@@ -194,7 +194,7 @@ static void test_vm_ref(void)
 {
     SIZE_IS(vm_ref, 32);
     SAME(vm_ref, size);
-    SAME(vm_ref, reserved);
+    SAME(vm_ref, flags);
     SAME(vm_ref, uuid);
     SAME(vm_ref, generation);
     SAME(vm_ref, qemu_pid);
@@ -269,6 +269,7 @@ static void test_versions_and_flags(void)
     g_assert_cmpuint(HUGEVM_VM_ADOPT_CLAIM, ==, 4);
     g_assert_cmpuint(HUGEVM_VM_HOST_WAITS, ==, 8);
     g_assert_cmpuint(HUGEVM_VM_BY_LIBVIRTD, ==, 16);
+    g_assert_cmpuint(HUGEVM_VM_REF_OWN_CLAIM, ==, 1);
 }
 
 static void test_codes(void)

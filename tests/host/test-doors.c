@@ -76,8 +76,8 @@ static void assert_mounts_refused(const HvAgent *agent, const char *xml, const c
 
 #define HINT_2M                                                                                    \
     "mkdir -p /dev/hugepages-2M && mount -t hugetlbfs -o pagesize=2M none /dev/hugepages-2M, "     \
-    "then restart libvirtd"
-#define HINT_RESTART "restart libvirtd: running VMs go on"
+    "then restart libvirtd (or virtqemud)"
+#define HINT_RESTART "restart libvirtd (or virtqemud): running VMs go on"
 
 static void assert_none_mounted(const HvAgent *agent)
 {
@@ -228,7 +228,7 @@ static void test_each_page_size_needs_its_mount(void)
     g_autofree char *xml = vm_of_two_sizes();
     assert_mounts_refused(host.agent, xml, "no hugetlbfs for pages of 1 GiB is mounted",
                           "mkdir -p /dev/hugepages-1G && mount -t hugetlbfs -o pagesize=1G none "
-                          "/dev/hugepages-1G, then restart libvirtd");
+                          "/dev/hugepages-1G, then restart libvirtd (or virtqemud)");
     tree_write(fake.directory, "/mnt/1G/libvirt/qemu/.keep", "");
     tree_write(fake.directory, MOUNTS,
                MOUNT_2M "none /mnt/1G hugetlbfs rw,pagesize=1024M 0 0\n"); /* as kernels write it */

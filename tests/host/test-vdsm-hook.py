@@ -55,6 +55,7 @@ class HookCase(unittest.TestCase):
         self.own = self.top / "own"
         self.own.mkdir()
         self.runner = Runner(str(self.top / "hooks"), str(self.own), base=BASE, user="nobody")
+        self.runner.timeout = PATIENCE_S
         if os.geteuid() == 0:
             if not self.runner.user:
                 self.skipTest("there is no user nobody, and sudo helps root")
@@ -83,7 +84,7 @@ class HookCase(unittest.TestCase):
     def run_with_file(self, path, point="before_vm_start", **properties):
         """The hook alone, with a file that VDSM would not make."""
         environment = self.runner.environment(self.uuid, properties, str(path))
-        return self.runner.run_script(self.hook(point), environment, timeout=PATIENCE_S)
+        return self.runner.run_script(self.hook(point), environment)
 
     def passes(self, result):
         self.assertEqual(result, (PASSED, ""))
@@ -258,7 +259,7 @@ class OddEnvironment(HookCase):
 class Call(HookCase):
     def run_as(self, path, *arguments):
         return self.runner.run_script(str(path), self.runner.environment(self.uuid, {}, ""),
-                                      arguments, PATIENCE_S)
+                                      arguments)
 
     def test_point_that_is_not_served_stops_no_vm(self):
         self.refuses(self.run_as(self.hook("before_vm_pause")), "to be run by VDSM", status=PASSED)

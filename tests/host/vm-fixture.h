@@ -128,7 +128,7 @@ static inline gboolean tell(VmEvent event, const HvAgent *agent, const char *uui
 {
     g_autoptr(GError) error = NULL;
     gboolean is_known = 77;
-    HvVmRef vm = {uuid, generation, qemu_pid};
+    HvVmRef vm = {.uuid = uuid, .generation = generation, .qemu_pid = qemu_pid};
     gboolean is_good = event(agent, &vm, &is_known, &error);
     g_assert_no_error(error);
     g_assert_true(is_good);

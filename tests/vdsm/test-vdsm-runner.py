@@ -146,7 +146,8 @@ class Output(RunnerCase):
     def test_start_takes_what_the_chain_made(self):
         self.script("before_vm_start", "10_edit", "echo a >>$_hook_domxml")
         self.script("before_vm_start", "20_rename",
-                    "(cat $_hook_domxml; echo b) >$_hook_domxml.new; mv $_hook_domxml.new $_hook_domxml")
+                    "(cat $_hook_domxml; echo b) >$_hook_domxml.new;"
+                    " mv $_hook_domxml.new $_hook_domxml")
         launched = []
         self.vm.start(launched.append)
         self.assertEqual(launched, [XML + "a\nb\n"])

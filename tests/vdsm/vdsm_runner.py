@@ -50,6 +50,7 @@ class Runner:
         self.directory = directory
         self.base = dict(os.environ if base is None else base)
         self.user = self._identity(user)
+        self.timeout = None  # seconds for one script; VDSM waits for ever
         self.log = []
         self.warnings = []
         self.lock = threading.Lock()
@@ -72,11 +73,11 @@ class Runner:
     def environment(self, vm_id, properties, xml_file):
         return {**self.base, **properties, "vmId": vm_id, "_hook_domxml": xml_file}
 
-    def run_script(self, path, environment, arguments=(), timeout=None):
-        """One script; its exit status and its stderr. VDSM passes no arguments, and waits for ever."""
+    def run_script(self, path, environment, arguments=()):
+        """One script; its exit status and its stderr. VDSM passes no arguments."""
         done = subprocess.run([path, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, env=environment, timeout=timeout, check=False,
-                              **self.user)
+                              stderr=subprocess.PIPE, env=environment, timeout=self.timeout,
+                              check=False, **self.user)
         text = done.stderr.decode(errors="backslashreplace")
         with self.lock:
             self.log.append((path, done.returncode, text))
