@@ -31,7 +31,10 @@ HvClaim *hv_ledger_claim_meant(const HvLedger *ledger, const HvVmRef *vm);
  * Claims of others that are gone go along.
  */
 gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *vm,
-                             gboolean *out_known, GError **error);
+                             gint64 deadline_us, gboolean *out_known, GError **error);
+
+/* Gives back, but leaves a size that somebody is resizing right now to the next call. */
+gboolean hv_give_back_if_idle(const HvAgent *agent, HvStore *store, GError **error);
 
 /* An executor with time enough to wait for a resize by others. */
 HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings);

@@ -97,10 +97,9 @@ HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvS
 }
 
 gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *vm,
-                             gboolean *out_known, GError **error)
+                             gint64 deadline_us, gboolean *out_known, GError **error)
 {
-    g_autoptr(HvTransaction) transaction =
-        hv_transaction_begin(store, g_get_monotonic_time() + HV_LOCK_WAIT_US, error);
+    g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
     if (transaction == NULL)
         return FALSE;
     *out_known = hv_ledger_claim_meant(transaction->ledger, vm) != NULL;
@@ -120,8 +119,17 @@ static HvSettings *load_settings_or_default(const HvAgent *agent)
     return settings != NULL ? settings : hv_settings_new();
 }
 
-/* Gives back, but leaves a size that somebody is resizing right now to the next call. */
-static gboolean give_back_if_idle(const HvAgent *agent, HvStore *store, GError **error)
+/* How long an event may wait for all its locks. */
+static gint64 event_deadline_us(const HvAgent *agent, const HvVmRef *vm)
+{
+    gint64 now_us = g_get_monotonic_time();
+    if (!vm->host_waits)
+        return now_us + HV_LOCK_WAIT_US;
+    g_autoptr(HvSettings) settings = load_settings_or_default(agent);
+    return now_us + MIN(HV_LOCK_WAIT_US, (gint64)settings->hook_timeout_ms * 1000);
+}
+
+gboolean hv_give_back_if_idle(const HvAgent *agent, HvStore *store, GError **error)
 {
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     g_autoptr(GError) local = NULL;
@@ -155,7 +163,7 @@ static gboolean move_on(const HvAgent *agent, const HvVmRef *vm, HvClaimState st
     if (store == NULL)
         return TRUE;
     g_autoptr(HvTransaction) transaction =
-        hv_transaction_begin(store, g_get_monotonic_time() + HV_LOCK_WAIT_US, error);
+        hv_transaction_begin(store, event_deadline_us(agent, vm), error);
     if (transaction == NULL)
         return FALSE;
     HvClaim *claim = hv_ledger_claim_meant(transaction->ledger, vm);
@@ -206,10 +214,13 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
                      "VM %s still runs: QEMU is process %" G_GINT64_FORMAT, vm->uuid, qemu.pid);
         return FALSE;
     }
-    if (!hv_store_drop_claim(store, agent->root, vm, out_known, error))
-        return FALSE;
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
+    gint64 deadline_us = event_deadline_us(agent, vm);
+    if (!hv_store_drop_claim(store, agent->root, vm, deadline_us, out_known, error))
+        return FALSE;
     HvExecutor executor = hv_give_back_executor(agent, store, settings);
+    if (vm->host_waits)
+        executor.writer.deadline_us = deadline_us;
     return hv_execute_give_back(&executor, error);
 }
 
@@ -236,5 +247,5 @@ gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *o
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
     g_clear_pointer(&transaction, hv_transaction_end);
-    return give_back_if_idle(agent, store, error);
+    return hv_give_back_if_idle(agent, store, error);
 }

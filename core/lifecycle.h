@@ -58,6 +58,7 @@ typedef struct {
     guint64 generation;
     gint64 qemu_pid;        /* 0: not known */
     const char *owner_name; /* only a claim of this owner's is meant; NULL: any */
+    gboolean host_waits;    /* hook_timeout limits the time for locks */
 } HvVmRef;
 
 /* Dry run: nothing is changed, no lock taken. A shortage is in outcome->plan->refusal. */

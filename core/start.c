@@ -179,16 +179,24 @@ static gboolean claim_pages(HvStart *start, HvStore *store, gint64 deadline_us, 
     }
 }
 
+static gboolean give_back(const HvStart *start, HvStore *store, GError **error)
+{
+    if (start->vm->host_waits) /* it has waited long enough, and its next call comes soon */
+        return hv_give_back_if_idle(start->agent, store, error);
+    HvExecutor executor = hv_give_back_executor(start->agent, store, start->settings);
+    return hv_execute_give_back(&executor, error);
+}
+
 /* Leaves everything as it was before the claim; says so where that is not possible. */
 static void roll_back(const HvStart *start, HvStore *store, GError **error)
 {
     gboolean was_known;
     g_autoptr(GError) local = NULL;
-    HvExecutor executor = hv_give_back_executor(start->agent, store, start->settings);
     const HvVmRef vm = {.uuid = start->outcome->request->uuid,
                         .generation = start->outcome->generation};
-    if (!hv_store_drop_claim(store, start->agent->root, &vm, &was_known, &local) ||
-        !hv_execute_give_back(&executor, &local)) {
+    gint64 deadline_us = g_get_monotonic_time() + HV_LOCK_WAIT_US;
+    if (!hv_store_drop_claim(store, start->agent->root, &vm, deadline_us, &was_known, &local) ||
+        !give_back(start, store, &local)) {
         g_autofree char *message = hv_error_message(local);
         g_prefix_error(error, "(not all could be given back, the next call goes on: %s) ", message);
     }

@@ -83,21 +83,21 @@ static gboolean claim(Call *call, char **out_problem)
 
 static gboolean launching(Call *call, char **out_problem)
 {
-    return door_tell(&call->door, call->door.plugin->vm_launching, call->glance.uuid, 0,
-                     out_problem);
+    return door_tell(&call->door, call->door.plugin->vm_launching, call->glance.uuid,
+                     HUGEVM_VM_REF_HOST_WAITS, out_problem);
 }
 
 static gboolean started(Call *call, char **out_problem)
 {
-    return door_tell(&call->door, call->door.plugin->after_vm_start, call->glance.uuid, 0,
-                     out_problem);
+    return door_tell(&call->door, call->door.plugin->after_vm_start, call->glance.uuid,
+                     HUGEVM_VM_REF_HOST_WAITS, out_problem);
 }
 
 /* A claim that VDSM has made since is for the next start, which libvirt has not heard of yet. */
 static gboolean gone(Call *call, char **out_problem)
 {
     return door_tell(&call->door, call->door.plugin->after_vm_destroy, call->glance.uuid,
-                     HUGEVM_VM_REF_OWN_CLAIM, out_problem);
+                     HUGEVM_VM_REF_HOST_WAITS | HUGEVM_VM_REF_OWN_CLAIM, out_problem);
 }
 
 static const Event events[] = {

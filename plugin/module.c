@@ -21,6 +21,7 @@
 #define ALL_VM_FLAGS                                                                               \
     (HUGEVM_VM_WILL_CALL_LAUNCHING | HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_ADOPT_CLAIM |           \
      HUGEVM_VM_HOST_WAITS | HUGEVM_VM_BY_LIBVIRTD)
+#define ALL_REF_FLAGS (HUGEVM_VM_REF_OWN_CLAIM | HUGEVM_VM_REF_HOST_WAITS)
 
 struct hugevm_handle {
     struct hugevm_host host;
@@ -273,12 +274,14 @@ static gboolean take_ref(const struct hugevm_vm_ref *vm, const HvAgent *agent, H
     if (vm == NULL || !take_struct(&own, sizeof own, vm) || own.uuid == NULL)
         return FALSE;
     *out_uuid = hv_uuid_normalize(own.uuid);
-    if (*out_uuid == NULL || own.qemu_pid < 0 || (own.flags & ~HUGEVM_VM_REF_OWN_CLAIM) != 0)
+    if (*out_uuid == NULL || own.qemu_pid < 0 || (own.flags & ~ALL_REF_FLAGS) != 0)
         return FALSE;
     *out_ref = (HvVmRef){.uuid = *out_uuid,
                          .generation = own.generation,
                          .qemu_pid = own.qemu_pid,
-                         .owner_name = own.flags != 0 ? agent->owner_name : NULL};
+                         .owner_name =
+                             (own.flags & HUGEVM_VM_REF_OWN_CLAIM) != 0 ? agent->owner_name : NULL,
+                         .host_waits = (own.flags & HUGEVM_VM_REF_HOST_WAITS) != 0};
     return TRUE;
 }
 

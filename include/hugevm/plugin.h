@@ -157,6 +157,9 @@ struct hugevm_vm {
 /* Means a claim that was made, or taken over, by a host of the caller's name; another is unknown.
  */
 #define HUGEVM_VM_REF_OWN_CLAIM 1u
+/* The host serves nobody else until the call returns: it waits for locks as long as hook_timeout,
+ * not longer. Pages that it could not give back then go with a later call. */
+#define HUGEVM_VM_REF_HOST_WAITS 2u
 
 /*
  * A VM that hugevm has a claim for. generation tells one start of a VM from the

@@ -270,6 +270,7 @@ static void test_versions_and_flags(void)
     g_assert_cmpuint(HUGEVM_VM_HOST_WAITS, ==, 8);
     g_assert_cmpuint(HUGEVM_VM_BY_LIBVIRTD, ==, 16);
     g_assert_cmpuint(HUGEVM_VM_REF_OWN_CLAIM, ==, 1);
+    g_assert_cmpuint(HUGEVM_VM_REF_HOST_WAITS, ==, 2);
 }
 
 static void test_codes(void)

@@ -286,6 +286,25 @@ def pool_in_use(bench, host):
     pools_become(before)
 
 
+def pool_in_use_beside_a_vm(bench, host):
+    """beside a VM with grown pages a refused start waits no longer, nor does that VM's release"""
+    before, first, vm = pools(), huge(bench), huge(bench)
+    host.start(first)
+    host.conf(f"{DYNAMIC}[hugevm]\nhook_timeout = 1\n")
+    with open(f"{STATE}/size-{M2}.lock", "a", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = virsh_create(bench, vm)
+        slowest, took = slowest_list(host, process)
+        bench.end(process, status=1)
+        print(f"# refused after {took:.1f} s; virsh list took {slowest:.1f} s at most")
+        check(slowest < 6, f"virsh list took {slowest:.1f} s, with hook_timeout = 1")
+        begin = time.monotonic()
+        host.kill(first)
+        check(time.monotonic() - begin < 6, "the release took as long as it liked")
+    same(bench.claims(), [], "claims")  # as root, this gives back what the release had to leave
+    pools_become(before)
+
+
 def long_growth(bench, host):
     """a VM of most of the memory gets its pages, or is refused within hook_timeout"""
     before, pages = pools(), bench.growable(9000)
@@ -370,6 +389,6 @@ if __name__ == "__main__":
     sys.exit(run([
         without_hugepages, refused_with_reason, with_damaged_ledger, configuration_breaks,
         module_goes, switched_off, switched_off_meanwhile, other_calls, states_of_a_start,
-        as_nobody, strange_input, pool_in_use, long_growth, hostile_names, hostile_names_run,
-        hostile_values,
+        as_nobody, strange_input, pool_in_use, pool_in_use_beside_a_vm, long_growth, hostile_names,
+        hostile_names_run, hostile_values,
     ]))
