@@ -11,6 +11,8 @@
  *   launching  QEMU is about to map them           after_vm_start or removal
  *   running    QEMU has mapped and touched them    removal
  *
+ * A claim may be seen to run before anybody says so: hv_ledger_note_started().
+ *
  * Claimed and launching claims are "exposed": their pages look free to the
  * kernel. A state never moves back.
  */

@@ -23,7 +23,10 @@ gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char
 gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *out_warnings,
                           GError **error);
 
-/* The claim that is meant; NULL: there is none, or it is another start's or owner's. */
+/*
+ * The claim that is meant; NULL: there is none, it is another start's, or it is for a
+ * start to come that another owner has claimed. A VM that runs is everybody's to report.
+ */
 HvClaim *hv_ledger_claim_meant(const HvLedger *ledger, const HvVmRef *vm);
 
 /*

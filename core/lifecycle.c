@@ -21,7 +21,7 @@ HvAgent *hv_agent_new(const char *root, const char *const *conf_files, const cha
     HvAgent *agent = g_new0(HvAgent, 1);
     agent->root = hv_root_new(root);
     agent->conf_files = g_strdupv((char **)conf_files);
-    agent->owner_name = g_strdup(owner_name);
+    agent->owner_name = g_utf8_make_valid(owner_name, -1); /* as the ledger will have it */
     agent->owner_pid = owner_pid > 0 ? owner_pid : (gint64)getpid();
     return agent;
 }
@@ -82,10 +82,10 @@ gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char
 HvClaim *hv_ledger_claim_meant(const HvLedger *ledger, const HvVmRef *vm)
 {
     HvClaim *claim = hv_ledger_claim(ledger, vm->uuid);
-    if (claim == NULL || (vm->generation != 0 && vm->generation != claim->generation) ||
-        (vm->owner_name != NULL && strcmp(vm->owner_name, claim->owner_name) != 0))
+    if (claim == NULL || (vm->generation != 0 && vm->generation != claim->generation))
         return NULL;
-    return claim;
+    gboolean is_own = vm->owner_name == NULL || strcmp(vm->owner_name, claim->owner_name) == 0;
+    return is_own || claim->state == HV_CLAIM_RUNNING ? claim : NULL;
 }
 
 HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings)
@@ -168,7 +168,9 @@ static gboolean move_on(const HvAgent *agent, const HvVmRef *vm, HvClaimState st
         return FALSE;
     HvClaim *claim = hv_ledger_claim_meant(transaction->ledger, vm);
     *out_known = claim != NULL;
-    if (!*out_known || claim->state >= state)
+    gboolean is_other_qemu = claim != NULL && vm->qemu_pid != 0 && state == HV_CLAIM_RUNNING &&
+                             vm->qemu_pid != claim->qemu.pid;
+    if (!*out_known || (claim->state >= state && !is_other_qemu))
         return TRUE;
     claim->state = state;
     transaction->is_changed = TRUE;
@@ -190,13 +192,19 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
     return move_on(agent, vm, HV_CLAIM_RUNNING, out_known, error);
 }
 
-/* The QEMU that must be dead before the claim may go; pid 0: there is none. */
-static HvProcess qemu_of(const HvAgent *agent, HvStore *store, const HvVmRef *vm)
+/*
+ * The QEMU that must be dead before the claim may go; pid 0: there is none. From
+ * here on it is this claim that is meant, whatever is claimed while we wait.
+ */
+static HvProcess qemu_of(const HvAgent *agent, HvStore *store, HvVmRef *vm)
 {
     HvProcess none = {0};
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
     const HvClaim *claim = ledger != NULL ? hv_ledger_claim_meant(ledger, vm) : NULL;
-    return claim != NULL ? hv_claim_live_qemu(agent->root, claim) : none;
+    if (claim == NULL)
+        return none;
+    vm->generation = claim->generation;
+    return hv_claim_live_qemu(agent->root, claim);
 }
 
 gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
@@ -208,7 +216,8 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
         return FALSE;
     if (store == NULL)
         return TRUE;
-    HvProcess qemu = qemu_of(agent, store, vm);
+    HvVmRef meant = *vm;
+    HvProcess qemu = qemu_of(agent, store, &meant);
     if (qemu.pid != 0 && !hv_process_wait_end(agent->root, &qemu, QEMU_END_WAIT_MS)) {
         hv_set_error(error, HV_ERROR_CONFLICT, "stop it first",
                      "VM %s still runs: QEMU is process %" G_GINT64_FORMAT, vm->uuid, qemu.pid);
@@ -216,7 +225,7 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
     }
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     gint64 deadline_us = event_deadline_us(agent, vm);
-    if (!hv_store_drop_claim(store, agent->root, vm, deadline_us, out_known, error))
+    if (!hv_store_drop_claim(store, agent->root, &meant, deadline_us, out_known, error))
         return FALSE;
     HvExecutor executor = hv_give_back_executor(agent, store, settings);
     if (vm->host_waits)

@@ -57,7 +57,7 @@ typedef struct {
     const char *uuid;
     guint64 generation;
     gint64 qemu_pid;        /* 0: not known */
-    const char *owner_name; /* only a claim of this owner's is meant; NULL: any */
+    const char *owner_name; /* of claims that do not run yet, only this owner's; NULL: any */
     gboolean host_waits;    /* hook_timeout limits the time for locks */
 } HvVmRef;
 

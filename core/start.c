@@ -13,6 +13,7 @@
 
 #define EXPOSED_WAIT_US (1 * G_USEC_PER_SEC)
 #define EXPOSED_POLL_US (50 * 1000)
+#define SHORT_LOCK_WAIT_US (1 * G_USEC_PER_SEC)
 
 static void plan_once(HvStart *start, const HvLedger *ledger)
 {
@@ -21,15 +22,27 @@ static void plan_once(HvStart *start, const HvLedger *ledger)
     start->outcome->plan = hv_plan_new(&world, start->outcome->request);
 }
 
-/* Pages of a VM that runs and has not been reported yet count twice: before anything is refused or
- * added for that reason, see whether there are such VMs. */
-static void plan(HvStart *start, HvLedger *ledger)
+/*
+ * Pages of a VM that runs and has not been reported yet count twice. Before anything
+ * is refused or added for that reason, see whether there are such VMs, and then look
+ * at the pools again: never at a ledger that is newer than they are. *out_noted: the
+ * ledger has changed.
+ */
+static gboolean plan(HvStart *start, HvLedger *ledger, gboolean *out_noted, GError **error)
 {
+    const HvRoot *root = start->agent->root;
     plan_once(start, ledger);
     const HvPlan *first = start->outcome->plan;
-    if ((first->refusal != NULL || first->steps->len > 0) &&
-        hv_ledger_note_started(start->agent->root, ledger, start->outcome->request->uuid))
-        plan_once(start, ledger);
+    *out_noted = (first->refusal != NULL || first->steps->len > 0) &&
+                 hv_ledger_note_started(root, ledger, start->outcome->request->uuid);
+    if (!*out_noted)
+        return TRUE;
+    hv_snapshot_free(start->snapshot);
+    start->snapshot = hv_snapshot_read(root, error);
+    if (start->snapshot == NULL)
+        return FALSE;
+    plan_once(start, ledger);
+    return TRUE;
 }
 
 HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error)
@@ -54,8 +67,8 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     /* as a start would; only this copy changes. Intents: a start settles them first */
     hv_ledger_prune(agent->root, ledger);
     g_array_set_size(ledger->intents, 0);
-    plan(&start, ledger);
-    return g_steal_pointer(&start.outcome);
+    gboolean is_noted;
+    return plan(&start, ledger, &is_noted, error) ? g_steal_pointer(&start.outcome) : NULL;
 }
 
 typedef struct {
@@ -145,7 +158,11 @@ static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us,
     start->snapshot = hv_snapshot_read(agent->root, error);
     if (start->snapshot == NULL)
         return CLAIM_FAILED;
-    plan(start, transaction->ledger);
+    gboolean is_noted;
+    if (!plan(start, transaction->ledger, &is_noted, error))
+        return CLAIM_FAILED;
+    if (is_noted)
+        transaction->is_changed = TRUE;
     if (start->outcome->plan->refusal != NULL) {
         if (is_refused_by_exposure(start, transaction->ledger))
             return CLAIM_AGAIN;
@@ -181,7 +198,7 @@ static gboolean claim_pages(HvStart *start, HvStore *store, gint64 deadline_us, 
 
 static gboolean give_back(const HvStart *start, HvStore *store, GError **error)
 {
-    if (start->vm->host_waits) /* it has waited long enough, and its next call comes soon */
+    if (start->vm->host_waits) /* it has waited long enough: what is busy goes with a later call */
         return hv_give_back_if_idle(start->agent, store, error);
     HvExecutor executor = hv_give_back_executor(start->agent, store, start->settings);
     return hv_execute_give_back(&executor, error);
@@ -194,7 +211,8 @@ static void roll_back(const HvStart *start, HvStore *store, GError **error)
     g_autoptr(GError) local = NULL;
     const HvVmRef vm = {.uuid = start->outcome->request->uuid,
                         .generation = start->outcome->generation};
-    gint64 deadline_us = g_get_monotonic_time() + HV_LOCK_WAIT_US;
+    gint64 wait_us = start->vm->host_waits ? SHORT_LOCK_WAIT_US : HV_LOCK_WAIT_US;
+    gint64 deadline_us = g_get_monotonic_time() + wait_us;
     if (!hv_store_drop_claim(store, start->agent->root, &vm, deadline_us, &was_known, &local) ||
         !give_back(start, store, &local)) {
         g_autofree char *message = hv_error_message(local);
@@ -313,6 +331,6 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     if (is_claimed && !is_good)
         roll_back(&start, store, error);
     if (start.has_pruned)
-        hv_lifecycle_recover(agent, NULL, NULL);
+        hv_recover_until(agent, g_get_monotonic_time() + SHORT_LOCK_WAIT_US, NULL, NULL);
     return !is_good ? NULL : g_steal_pointer(&start.outcome);
 }

@@ -24,7 +24,7 @@ static gint64 parent_of(gint64 pid, char **out_name)
 gint64 ancestor_find(const char *const *names)
 {
     gint64 pid = getppid();
-    for (int i = 0; pid > 1 && i < MAX_GENERATIONS; i++) {
+    for (int i = 0; pid > 0 && i < MAX_GENERATIONS; i++) { /* a container's daemon is process 1 */
         g_autofree char *name = NULL;
         gint64 parent = parent_of(pid, &name);
         if (parent != 0 && g_strv_contains(names, name))

@@ -140,12 +140,17 @@ static int memory_file(GBytes *bytes)
     return fd;
 }
 
-/* What a program says last is why it failed; before it may stand warnings. */
-static char *last_line(char *text)
+/* What a program says last is why it failed; before it may stand warnings. Newly allocated. */
+static char *last_words(int fd)
 {
+    char text[512] = "";
+    off_t size = lseek(fd, 0, SEEK_END);
+    off_t begin = MAX(size - (off_t)(sizeof text - 1), 0);
+    if (pread(fd, text, sizeof text - 1, begin) < 0)
+        return g_strdup("");
     g_strchomp(text);
     char *end = strrchr(text, '\n');
-    return g_strstrip(end != NULL ? end + 1 : text);
+    return g_strdup(g_strstrip(end != NULL ? end + 1 : text));
 }
 
 static char *no_root_problem(const char *said)
@@ -197,7 +202,6 @@ static gboolean ask_root(const char *point, const VdsmRequest *request, VdsmRepl
 {
     g_auto(Streams) streams = {-1, -1, -1};
     g_autoptr(GError) error = NULL;
-    char said[256] = "";
     int status = -1;
     GPid pid = run_as_root(point, request, &streams, &error);
     if (pid == 0) {
@@ -213,9 +217,8 @@ static gboolean ask_root(const char *point, const VdsmRequest *request, VdsmRepl
         continue;
     if (status == 0 && vdsm_reply_decode(out_reply, bytes))
         return TRUE;
-    if (pread(streams.err, said, sizeof said - 1, 0) < 0)
-        said[0] = '\0';
-    *out_problem = no_root_problem(last_line(said));
+    g_autofree char *said = last_words(streams.err);
+    *out_problem = no_root_problem(said);
     return FALSE;
 }
 

@@ -154,8 +154,8 @@ struct hugevm_vm {
 };
 
 /* Flags of a reference. */
-/* Means a claim that was made, or taken over, by a host of the caller's name; another is unknown.
- */
+/* For the end of a run that may be reported late: a claim for a start to come is meant only if a
+ * host of the caller's name has made it or taken it over; another's is unknown. */
 #define HUGEVM_VM_REF_OWN_CLAIM 1u
 /* The host serves nobody else until the call returns: it waits for locks as long as hook_timeout,
  * not longer. Pages that it could not give back then go with a later call. */
@@ -230,7 +230,8 @@ struct hugevm_plugin {
     /*
      * QEMU is gone, for whatever reason. Lets go of the claim and gives back the
      * pages that hugevm added and nobody needs. Waits for a QEMU that is still
-     * dying, 5 s at most. Twice, or for an unknown VM or an older generation:
+     * dying, 5 s at most. Twice, or for an unknown VM, an older generation, or a
+     * claim that the flags do not mean:
      * success, and nothing happens. May block. Root.
      * Errors: INVALID_ARGUMENT, CONFLICT (QEMU is alive), TIMEOUT, LEDGER, PERMISSION, SYSTEM.
      * Since 1.0.

@@ -73,6 +73,31 @@ static void test_late_release_spares_the_claim_of_another(void)
     assert_counts(0, SIZE_2M, 30, 30, 0);
 }
 
+/* VDSM took over the claim of a VM that then ran through libvirt alone: nobody else will report. */
+static void test_release_of_a_run_of_another_lets_go_of_it(void)
+{
+    g_auto(Host) host = {0};
+    host_init(&host);
+    guint64 generation = claim_vm(host.agent, UUID_A, 60, 0);
+    set_qemu(QEMU, UUID_A);
+    g_assert_true(tell(hv_lifecycle_started, host.agent, UUID_A, generation, QEMU));
+    end_process(QEMU);
+    g_assert_true(tell_gone_as(host.agent, "libvirt"));
+    assert_untouched();
+}
+
+static void test_host_knows_the_qemu_better_than_a_note(void)
+{
+    g_auto(Host) host = {0};
+    host_init(&host);
+    start_silently(host.agent, 20);
+    claim_vm(host.agent, UUID_B, 0, 20);
+    set_qemu(3000, UUID_A);
+    g_assert_true(tell(hv_lifecycle_started, host.agent, UUID_A, 0, 3000));
+    g_autoptr(HvLedger) ledger = read_ledger();
+    g_assert_cmpint(hv_ledger_claim(ledger, UUID_A)->qemu.pid, ==, 3000);
+}
+
 static void test_release_of_an_own_claim_lets_go_of_it(void)
 {
     g_auto(Host) host = {0};
@@ -92,6 +117,9 @@ int main(int argc, char **argv)
     ADD("qemu-without-all-its-pages-is-still-starting",
         test_qemu_without_all_its_pages_is_still_starting);
     ADD("late-release-spares-the-claim-of-another", test_late_release_spares_the_claim_of_another);
+    ADD("release-of-a-run-of-another-lets-go-of-it",
+        test_release_of_a_run_of_another_lets_go_of_it);
+    ADD("host-knows-the-qemu-better-than-a-note", test_host_knows_the_qemu_better_than_a_note);
     ADD("release-of-an-own-claim-lets-go-of-it", test_release_of_an_own_claim_lets_go_of_it);
     return g_test_run();
 }

@@ -51,8 +51,39 @@ static void test_vdsm_directory_above_the_drop_ins_that_others_may_write(void)
     g_auto(Fixture) fixture;
     fixture_init(&fixture);
     write_file(&fixture, VDSM_DROP_IN, SETS_TIMEOUT);
-    set_mode(&fixture, "/run/vdsm", 01777);
+    set_mode(&fixture, "/run/vdsm", 0777);
     assert_left_out(&fixture, "/run/vdsm", "others may write");
+}
+
+/* As /nix/store: whose a name in it is, stays so. */
+static void test_sticky_directory_on_the_way(void)
+{
+    g_auto(Fixture) fixture;
+    fixture_init(&fixture);
+    write_file(&fixture, HUGEVM_DROP_IN, SETS_TIMEOUT);
+    set_mode(&fixture, "/etc/hugevm", 01777);
+    g_autoptr(HvSettings) settings = load(&fixture);
+    g_assert_cmpuint(settings->allocation_timeout_ms, ==, 1000);
+}
+
+static void test_sticky_directory_of_drop_ins(void)
+{
+    g_auto(Fixture) fixture;
+    fixture_init(&fixture);
+    write_file(&fixture, VDSM_DROP_IN, SETS_TIMEOUT);
+    set_mode(&fixture, "/run/vdsm/vdsm.conf.d", 01777);
+    assert_left_out(&fixture, "/run/vdsm/vdsm.conf.d", "others may write");
+}
+
+/* /run/vdsm is there on each VDSM host, and vdsm's. */
+static void test_nothing_in_a_directory_that_others_may_write_is_no_matter(void)
+{
+    g_auto(Fixture) fixture;
+    fixture_init(&fixture);
+    g_autofree char *pid_file = make_parent(&fixture, "/run/vdsm/vdsmd.pid");
+    set_mode(&fixture, "/run/vdsm", 0777);
+    g_autoptr(HvSettings) settings = load(&fixture);
+    assert_built_in_values(settings);
 }
 
 static void test_vdsm_directory_of_another_user(void)
@@ -79,6 +110,33 @@ static void test_link_into_a_directory_that_others_may_write(void)
     g_autofree char *link = make_parent(&fixture, VDSM_DROP_IN);
     g_assert_cmpint(symlink("../../../srv/x.conf", link), ==, 0);
     assert_left_out(&fixture, "/srv", "others may write");
+}
+
+/* Both ends are ours; who made the link between may change it. */
+static void test_link_through_a_directory_that_others_may_write(void)
+{
+    g_auto(Fixture) fixture;
+    fixture_init(&fixture);
+    write_file(&fixture, "/srv/x.conf", SETS_TIMEOUT);
+    g_autofree char *between = make_parent(&fixture, "/run/vdsm/x");
+    g_autofree char *link = make_parent(&fixture, HUGEVM_DROP_IN);
+    g_assert_cmpint(symlink("../../srv/x.conf", between), ==, 0);
+    g_assert_cmpint(symlink("../../../run/vdsm/x", link), ==, 0);
+    g_autoptr(HvSettings) settings = load(&fixture);
+    g_assert_cmpuint(settings->allocation_timeout_ms, ==, 1000);
+    set_mode(&fixture, "/run/vdsm", 0777);
+    assert_refused(&fixture, "/run/vdsm", "others may write");
+}
+
+static void test_links_in_a_circle(void)
+{
+    g_auto(Fixture) fixture;
+    g_autoptr(GError) error = NULL;
+    fixture_init(&fixture);
+    g_autofree char *link = make_parent(&fixture, "/etc/a");
+    g_assert_cmpint(symlink("a", link), ==, 0);
+    g_assert_false(hv_trust_check(fixture.root, "/etc/a", &error));
+    g_assert_nonnull(error);
 }
 
 static void test_link_to_a_file_of_our_own_is_followed(void)
@@ -140,8 +198,13 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD(vdsm_drop_in_that_others_may_write);
     ADD(vdsm_directory_above_the_drop_ins_that_others_may_write);
+    ADD(sticky_directory_on_the_way);
+    ADD(sticky_directory_of_drop_ins);
+    ADD(nothing_in_a_directory_that_others_may_write_is_no_matter);
     ADD(vdsm_directory_of_another_user);
     ADD(link_into_a_directory_that_others_may_write);
+    ADD(link_through_a_directory_that_others_may_write);
+    ADD(links_in_a_circle);
     ADD(link_to_a_file_of_our_own_is_followed);
     ADD(vdsm_fifo);
     ADD(hugevm_drop_in_that_others_may_write);
