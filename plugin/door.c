@@ -5,11 +5,39 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #define MODULE HUGEVM_MODULE_DIR "/hugevm.so"
 #define MAX_BYTES (64u * 1024 * 1024)
+
+static volatile sig_atomic_t is_interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    is_interrupted = 1;
+}
+
+static int32_t on_progress(void *opaque, uint64_t done_pages, uint64_t total_pages,
+                           const char *what)
+{
+    (void)opaque, (void)done_pages, (void)total_pages, (void)what;
+    return is_interrupted;
+}
+
+void door_catch_signals(void)
+{
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+}
+
+gboolean door_is_interrupted(void)
+{
+    return is_interrupted != 0;
+}
 
 gboolean door_open(Door *door, const char *owner_name, gint64 owner_pid, char **out_problem)
 {
@@ -17,6 +45,7 @@ gboolean door_open(Door *door, const char *owner_name, gint64 owner_pid, char **
                                      .abi_major = HUGEVM_ABI_MAJOR,
                                      .abi_minor = HUGEVM_ABI_MINOR,
                                      .name = owner_name,
+                                     .progress = on_progress,
                                      .owner_pid = owner_pid};
     struct hugevm_error error = {.size = sizeof error};
     char message[512];
@@ -51,6 +80,13 @@ gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, uint32_t
         return TRUE;
     *out_problem = door_problem(&error);
     return FALSE;
+}
+
+void door_take_back(const Door *door, const char *uuid, uint64_t generation)
+{
+    const struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = uuid, .generation = generation};
+    if (generation != 0)
+        door->plugin->vm_start_failed(door->handle, &vm, NULL);
 }
 
 char *door_read(int fd, gsize *out_bytes)

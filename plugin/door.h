@@ -19,6 +19,11 @@ gboolean door_open(Door *door, const char *owner_name, gint64 owner_pid, char **
 void door_clear(Door *door);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Door, door_clear)
 
+/* SIGTERM and SIGINT cancel the getting of pages: what has been got is given back. */
+void door_catch_signals(void);
+gboolean door_is_interrupted(void);
+#define DOOR_INTERRUPTED "interrupted; what had been got is given back"
+
 /* Message and hint as one line. */
 char *door_problem(const struct hugevm_error *error);
 
@@ -28,6 +33,9 @@ typedef int32_t (*DoorEvent)(struct hugevm_handle *handle, const struct hugevm_v
                              struct hugevm_error *error);
 gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, uint32_t flags,
                    char **out_problem);
+
+/* Lets go of a claim that was just made; generation 0: there is none. */
+void door_take_back(const Door *door, const char *uuid, uint64_t generation);
 
 /* All of a file or pipe; NULL: it cannot be read, or is larger than a hook takes in (errno). */
 char *door_read(int fd, gsize *out_bytes);

@@ -76,9 +76,14 @@ static gboolean claim(Call *call, char **out_problem)
         *out_problem = door_problem(&error);
         return FALSE;
     }
+    gboolean is_interrupted = door_is_interrupted();
+    if (is_interrupted) { /* the signal came when all was got */
+        door_take_back(&call->door, plugin->result_uuid(result), plugin->result_generation(result));
+        *out_problem = g_strdup(DOOR_INTERRUPTED);
+    }
     warn_of(call, result);
     plugin->result_free(result);
-    return TRUE;
+    return !is_interrupted;
 }
 
 static gboolean launching(Call *call, char **out_problem)
@@ -160,6 +165,7 @@ int main(int argc, char **argv)
     if (call.xml == NULL || !concerns_us(event, &call))
         return 0;
     openlog("hugevm", LOG_PID, LOG_DAEMON);
+    door_catch_signals();
     if (door_open(&call.door, OWNER, find_owner(&call), &problem) && event->handle(&call, &problem))
         return 0;
     return report(event, &call, problem);

@@ -79,6 +79,10 @@ static void begin(Call *call, BeginSlot slot, uint32_t flags)
     }
     take_result(call, result);
     call->door.plugin->result_free(result);
+    if (door_is_interrupted()) {
+        door_take_back(&call->door, call->uuid, call->generation);
+        call->reply.problem = g_strdup(DOOR_INTERRUPTED);
+    }
 }
 
 /* Starts come through VDSM first: a claim of libvirt's that is there already was left behind. */
@@ -104,15 +108,6 @@ static void after_vm_destroy(Call *call)
 {
     door_tell(&call->door, call->door.plugin->after_vm_destroy, call->request.uuid, 0,
               &call->reply.problem);
-}
-
-/* Nobody heard that there is a claim, so nobody would let go of it. */
-static void take_back(Call *call)
-{
-    const struct hugevm_vm_ref vm = {
-        .size = sizeof vm, .uuid = call->uuid, .generation = call->generation};
-    if (call->generation != 0)
-        call->door.plugin->vm_start_failed(call->door.handle, &vm, NULL);
 }
 
 static const struct {
@@ -158,6 +153,7 @@ int vdsm_root_main(const char *point)
     if (geteuid() != 0)
         return fail("this half must run as root");
     signal(SIGPIPE, SIG_IGN);
+    door_catch_signals();
     char *text = door_read(STDIN_FILENO, &n);
     g_autoptr(GBytes) bytes = g_bytes_new_take(text, text != NULL ? n : 0);
     if (!vdsm_request_decode(&call.request, bytes))
@@ -169,6 +165,7 @@ int vdsm_root_main(const char *point)
     g_autoptr(GBytes) reply = vdsm_reply_encode(&call.reply);
     if (write_all(STDOUT_FILENO, reply))
         return 0;
-    take_back(&call);
+    /* nobody hears that there is a claim, so nobody would let go of it */
+    door_take_back(&call.door, call.uuid, call.generation);
     return fail("nobody takes the reply");
 }

@@ -8,13 +8,14 @@ usage: test-libvirt-faults.py HUGEVMCTL HUGEVM.SO [WORD]
 import contextlib
 import fcntl
 import os
+import signal
 import sys
 import time
 
 from harness import (DYNAMIC, M2, STATE, STATIC, check, holds, is_alive, knob, pools, pools_become,
                      read, same, set_total, total, until, write)
 from installed_host import HOOKS
-from libvirt_host import (BROKEN, CONF, LEDGERS, NEED, call_hook, huge, one_line, pages_now,
+from libvirt_host import (BROKEN, CONF, HOOK, LEDGERS, NEED, call_hook, huge, one_line, pages_now,
                           property_of, recorded, rename, replaced, run, script, silent)
 
 GARBAGE = "\x7fELF this is no module\n"
@@ -285,6 +286,22 @@ def pool_in_use(bench, host):
     pools_become(before)
 
 
+def told_to_end(bench, host):
+    """a hook that is told to end while it gets pages refuses the start and gives them back"""
+    before, vm = pools(), huge(bench)
+    host.conf(DYNAMIC)
+    os.makedirs(STATE, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with open(f"{STATE}/size-{M2}.lock", "a", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            hook = bench.start(["sh", "-c", f"exec {HOOK} vm prepare begin - < {vm.path}"])
+            until(recorded, "the claim")
+            hook.send_signal(number)
+        _, said = bench.end(hook, status=1)
+        one_line(said, "hugevm: ", "give")
+        nothing_taken(before)
+
+
 def pool_in_use_beside_a_vm(bench, host):
     """beside a VM with grown pages a refused start waits no longer, nor does that VM's release"""
     before, first, vm = pools(), huge(bench), huge(bench)
@@ -388,6 +405,6 @@ if __name__ == "__main__":
     sys.exit(run([
         without_hugepages, refused_with_reason, with_damaged_ledger, configuration_breaks,
         module_goes, switched_off, switched_off_meanwhile, other_calls, states_of_a_start,
-        as_nobody, strange_input, pool_in_use, pool_in_use_beside_a_vm, long_growth, hostile_names,
-        hostile_names_run, hostile_values,
+        as_nobody, strange_input, pool_in_use, told_to_end, pool_in_use_beside_a_vm,
+        long_growth, hostile_names, hostile_names_run, hostile_values,
     ]))
