@@ -228,6 +228,32 @@ def late_mount(bench, host):
         host.libvirtd.restart()  # it would look for the mount
 
 
+def gigantic(bench, host):
+    """pages of 1 GiB go the same ways: every end, a failed start, a refusal, a restart, static pages"""
+    needs_gigantic_page(bench)
+    empty = pools()
+    try:
+        with hugetlbfs_of(G1):
+            host.libvirtd.restart()
+            vm = huge(bench, memory_mib=2048, page=GIGANTIC)
+            host.fails(huge(bench, memory_mib=1024, page=GIGANTIC,
+                            devices=disk_of("/nonexistent/disk")), "/nonexistent/disk")
+            host.refused(huge(bench, memory_mib=1 << 20, page=GIGANTIC), "1 GiB", "what to do:")
+            with replaced(HOOK):
+                host.fails(vm, "Cannot allocate memory")
+            back_as_before(bench, empty)
+            set_total(1, G1)
+            beside = pools()
+            host.start(vm)
+            same(pages_now(G1), (2, 0), "total and free while it runs")
+            host.libvirtd.restart()
+            host.kill(vm)
+            back_as_before(bench, beside)
+    finally:
+        set_total(0, G1)
+        host.libvirtd.restart()  # it would look for the mount
+
+
 # --- what the XML must say --------------------------------------------------------------------
 
 
@@ -348,6 +374,6 @@ if __name__ == "__main__":
     sys.exit(run([
         whole_life, without_hook, persistent_vm, failed_starts, refused_start, daemon_restarts,
         both_die, daemon_dies_in_start, beside_static_pages, static_pages_only, no_mount,
-        late_mount, property_alone, private_memory, run_through_libvirtd, taken_over,
+        late_mount, gigantic, property_alone, private_memory, run_through_libvirtd, taken_over,
         through_a_wrapper, many_at_once, last_device_unplugged,
     ]))
