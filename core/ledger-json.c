@@ -68,6 +68,8 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
     add_needs(builder, claim->needs);
     json_builder_set_member_name(builder, "shared");
     json_builder_add_boolean_value(builder, claim->shared);
+    json_builder_set_member_name(builder, "from_hugetlbfs");
+    json_builder_add_boolean_value(builder, claim->from_hugetlbfs);
     json_builder_end_object(builder);
 }
 
@@ -128,6 +130,15 @@ static gboolean get_u64(JsonObject *object, const char *name, guint64 *out_value
         json_node_get_int(node) < 0)
         return FALSE;
     *out_value = (guint64)json_node_get_int(node);
+    return TRUE;
+}
+
+static gboolean get_boolean(JsonObject *object, const char *name, gboolean *out_value)
+{
+    JsonNode *node = json_object_get_member(object, name);
+    if (node == NULL || json_node_get_value_type(node) != G_TYPE_BOOLEAN)
+        return FALSE;
+    *out_value = json_node_get_boolean(node);
     return TRUE;
 }
 
@@ -224,7 +235,7 @@ static gboolean read_process(JsonObject *claim, const char *name, HvProcess *out
 static gboolean read_state(JsonObject *object, HvClaimState *out_state)
 {
     const char *name = get_text(object, "state");
-    for (HvClaimState state = HV_CLAIM_CLAIMED; state <= HV_CLAIM_RUNNING; state++) {
+    for (HvClaimState state = HV_CLAIM_CLAIMED; state <= HV_CLAIM_DRAINING; state++) {
         if (g_strcmp0(name, hv_claim_state_name(state)) == 0) {
             *out_state = state;
             return TRUE;
@@ -267,12 +278,10 @@ static gboolean read_claim(JsonObject *object, HvLedger *ledger)
     claim->uuid = g_strdup(get_text(object, "uuid"));
     claim->owner_name = g_strdup(get_text(object, "owner_name"));
     g_ptr_array_add(ledger->claims, claim);
-    JsonNode *shared = json_object_get_member(object, "shared");
-    if (shared == NULL || json_node_get_value_type(shared) != G_TYPE_BOOLEAN)
-        return FALSE;
-    claim->shared = json_node_get_boolean(shared);
     return claim->uuid != NULL && claim->owner_name != NULL &&
            copy_text_or_null(object, "name", &claim->name) &&
+           get_boolean(object, "shared", &claim->shared) &&
+           get_boolean(object, "from_hugetlbfs", &claim->from_hugetlbfs) &&
            get_u64(object, "generation", &claim->generation) && read_state(object, &claim->state) &&
            read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) && read_needs(object, claim->needs);

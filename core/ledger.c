@@ -6,6 +6,7 @@
  */
 #include "ledger.h"
 
+#include "guard.h"
 #include "page-size.h"
 
 #include <string.h>
@@ -45,7 +46,7 @@ HvClaim *hv_ledger_claim(const HvLedger *ledger, const char *uuid)
 {
     for (guint i = 0; i < ledger->claims->len; i++) {
         HvClaim *claim = g_ptr_array_index(ledger->claims, i);
-        if (strcmp(claim->uuid, uuid) == 0)
+        if (claim->state != HV_CLAIM_DRAINING && strcmp(claim->uuid, uuid) == 0)
             return claim;
     }
     return NULL;
@@ -58,18 +59,39 @@ static char *shorten(const char *name)
                         : NULL;
 }
 
+/* Guards are told apart by the low bits only. */
+static gboolean is_like_another(const HvLedger *ledger, guint64 generation)
+{
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (((claim->generation ^ generation) & HV_GUARD_GENERATION_MASK) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static guint64 next_generation(HvLedger *ledger)
+{
+    do
+        ledger->last_generation++;
+    while (ledger->claims->len <= HV_GUARD_GENERATION_MASK &&
+           is_like_another(ledger, ledger->last_generation));
+    return ledger->last_generation;
+}
+
 HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const char *owner_name,
                              const HvProcess *owner)
 {
     HvClaim *claim = g_new0(HvClaim, 1);
     claim->uuid = g_strdup(request->uuid);
     claim->name = shorten(request->name);
-    claim->generation = ++ledger->last_generation;
+    claim->generation = next_generation(ledger);
     claim->state = HV_CLAIM_CLAIMED;
     claim->owner_name = g_strdup(owner_name);
     claim->owner = *owner;
     claim->needs = g_array_copy(request->needs);
     claim->shared = request->shared;
+    claim->from_hugetlbfs = request->needs_mount;
     g_ptr_array_add(ledger->claims, claim);
     return claim;
 }
@@ -221,10 +243,26 @@ const char *hv_claim_state_name(HvClaimState state)
     switch (state) {
     case HV_CLAIM_CLAIMED:
         return "claimed";
+    case HV_CLAIM_GUARDED:
+        return "guarded";
     case HV_CLAIM_LAUNCHING:
         return "launching";
+    case HV_CLAIM_MOUNTED:
+        return "mounted";
     case HV_CLAIM_RUNNING:
         return "running";
+    case HV_CLAIM_DRAINING:
+        return "draining";
     }
     return "unknown";
+}
+
+gboolean hv_claim_is_exposed(const HvClaim *claim)
+{
+    return claim->state == HV_CLAIM_CLAIMED || claim->state == HV_CLAIM_LAUNCHING;
+}
+
+gboolean hv_claim_is_mapped(const HvClaim *claim)
+{
+    return claim->state == HV_CLAIM_RUNNING || claim->state == HV_CLAIM_DRAINING;
 }

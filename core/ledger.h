@@ -6,22 +6,34 @@
  * Life of a claim:
  *
  *   state      means                               moved on by
- *   claimed    decided; pages are being got, or    vm_launching, after_vm_start,
- *              wait for QEMU                       or removal (failure, gone)
+ *   claimed    decided; pages are being got, or    the pages are there, vm_launching,
+ *              wait for QEMU                       after_vm_start, or removal
+ *   guarded    a guard holds the pages             vm_launching or removal
  *   launching  QEMU is about to map them           after_vm_start or removal
- *   running    QEMU has mapped and touched them    removal
+ *   mounted    so it is, and a launch mount holds  after_vm_start or removal
+ *              them for it
+ *   running    QEMU has mapped and touched them    its end
+ *   draining   QEMU is gone, others map its pages  their end, then removal
  *
  * A claim may be seen to run before anybody says so: hv_ledger_note_started().
  *
- * Claimed and launching claims are "exposed": their pages look free to the
- * kernel. A state never moves back.
+ * Claimed and launching claims are "exposed": their pages look free to the kernel.
+ * In all other states it keeps them. A state moves back only from a launch that
+ * has failed, which is to be followed by removal.
  */
 #pragma once
 
 #include "process.h"
 #include "request.h"
 
-typedef enum { HV_CLAIM_CLAIMED, HV_CLAIM_LAUNCHING, HV_CLAIM_RUNNING } HvClaimState;
+typedef enum {
+    HV_CLAIM_CLAIMED,
+    HV_CLAIM_GUARDED,
+    HV_CLAIM_LAUNCHING,
+    HV_CLAIM_MOUNTED,
+    HV_CLAIM_RUNNING,
+    HV_CLAIM_DRAINING,
+} HvClaimState;
 
 typedef struct {
     char *uuid;
@@ -33,6 +45,7 @@ typedef struct {
     HvProcess qemu;  /* pid 0: not known yet */
     GArray *needs;   /* HvNeed */
     gboolean shared;
+    gboolean from_hugetlbfs; /* QEMU makes files in a hugetlbfs: not memfd */
 } HvClaim;
 
 /* Pages hugevm has added to a pool and not yet given back. */
@@ -63,7 +76,7 @@ HvLedger *hv_ledger_new(void);
 void hv_ledger_free(HvLedger *ledger);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvLedger, hv_ledger_free)
 
-/* NULL where there is none. */
+/* The claim of a start or run of the VM, not one that drains; NULL: there is none. */
 HvClaim *hv_ledger_claim(const HvLedger *ledger, const char *uuid);
 
 /* Adds a claim for a request that has a UUID; the ledger owns it. */
@@ -95,3 +108,9 @@ guint64 hv_needs_floating_pages(const GArray *needs, guint64 size_kib);
 guint64 hv_needs_kib(const GArray *needs);
 
 const char *hv_claim_state_name(HvClaimState state);
+
+/* Its pages look free to the kernel. */
+gboolean hv_claim_is_exposed(const HvClaim *claim);
+
+/* QEMU has its pages, or somebody still has them: they count as in use on their nodes. */
+gboolean hv_claim_is_mapped(const HvClaim *claim);

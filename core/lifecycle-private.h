@@ -9,7 +9,7 @@
 /* QEMU of a claim, known or found; pid 0: there is none. */
 HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim);
 
-/* Removes claims that are gone; TRUE if there were any. */
+/* Removes claims that are gone; TRUE if there were any. What was kept for them is for a sweep. */
 gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger);
 
 /*
@@ -49,7 +49,8 @@ typedef struct {
     HvDomain *domain;
     HvSettings *settings;
     HvSnapshot *snapshot;
-    HvOutcome *outcome;  /* request and plan are in here */
+    HvOutcome *outcome; /* request and plan are in here */
+    gboolean is_dry_run;
     gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
 } HvStart;
 

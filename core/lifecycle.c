@@ -7,12 +7,12 @@
  */
 #include "lifecycle-private.h"
 
+#include "custody.h"
 #include "error.h"
 
 #include <string.h>
 #include <unistd.h>
 
-#define IDLE_LOCK_WAIT_US (50 * 1000)
 #define QEMU_END_WAIT_MS 5000
 
 HvAgent *hv_agent_new(const char *root, const char *const *conf_files, const char *owner_name,
@@ -67,7 +67,7 @@ gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char
     gboolean is_changed = FALSE;
     for (guint i = 0; i < ledger->claims->len; i++) {
         HvClaim *claim = g_ptr_array_index(ledger->claims, i);
-        if (claim->state == HV_CLAIM_RUNNING || g_strcmp0(claim->uuid, self_uuid) == 0)
+        if (hv_claim_is_mapped(claim) || g_strcmp0(claim->uuid, self_uuid) == 0)
             continue;
         HvProcess qemu = hv_process_find_qemu(root, claim->uuid);
         if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < hv_needs_kib(claim->needs))
@@ -107,7 +107,10 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
         hv_ledger_remove_claim(transaction->ledger, vm->uuid);
     if (hv_ledger_prune(root, transaction->ledger) || *out_known)
         transaction->is_changed = TRUE;
-    return hv_transaction_commit(transaction, error);
+    if (!hv_transaction_commit(transaction, error))
+        return FALSE;
+    hv_custody_sweep(root, transaction->ledger);
+    return TRUE;
 }
 
 /* Settings for a give-back: built-in ones if the files have an error, as pages must come back
@@ -134,7 +137,7 @@ gboolean hv_give_back_if_idle(const HvAgent *agent, HvStore *store, GError **err
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     g_autoptr(GError) local = NULL;
     HvExecutor executor = hv_give_back_executor(agent, store, settings);
-    executor.writer.deadline_us = g_get_monotonic_time() + IDLE_LOCK_WAIT_US;
+    executor.writer.deadline_us = g_get_monotonic_time();
     if (hv_execute_give_back(&executor, &local) ||
         g_error_matches(local, HV_ERROR, HV_ERROR_TIMEOUT))
         return TRUE;
@@ -153,43 +156,66 @@ static gboolean open_existing(const HvAgent *agent, HvStore **out_store, GError 
     return FALSE;
 }
 
-static gboolean move_on(const HvAgent *agent, const HvVmRef *vm, HvClaimState state,
-                        gboolean *out_known, GError **error)
+/* Opens a transaction on an event's claim; *out_claim is NULL where none is meant. */
+static HvTransaction *begin_event(const HvAgent *agent, const HvVmRef *vm, HvStore *store,
+                                  HvClaim **out_claim, GError **error)
 {
-    g_autoptr(HvStore) store = NULL;
-    *out_known = FALSE;
-    if (!open_existing(agent, &store, error))
-        return FALSE;
-    if (store == NULL)
-        return TRUE;
-    g_autoptr(HvTransaction) transaction =
-        hv_transaction_begin(store, event_deadline_us(agent, vm), error);
-    if (transaction == NULL)
-        return FALSE;
-    HvClaim *claim = hv_ledger_claim_meant(transaction->ledger, vm);
-    *out_known = claim != NULL;
-    gboolean is_other_qemu = claim != NULL && vm->qemu_pid != 0 && state == HV_CLAIM_RUNNING &&
-                             vm->qemu_pid != claim->qemu.pid;
-    if (!*out_known || (claim->state >= state && !is_other_qemu))
-        return TRUE;
-    claim->state = state;
-    transaction->is_changed = TRUE;
-    if (state == HV_CLAIM_RUNNING)
-        claim->qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
-                                        : hv_process_find_qemu(agent->root, vm->uuid);
-    return hv_transaction_commit(transaction, error);
+    HvTransaction *transaction = hv_transaction_begin(store, event_deadline_us(agent, vm), error);
+    if (transaction != NULL)
+        *out_claim = hv_ledger_claim_meant(transaction->ledger, vm);
+    return transaction;
 }
 
 gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
                                 GError **error)
 {
-    return move_on(agent, vm, HV_CLAIM_LAUNCHING, out_known, error);
+    g_autoptr(HvStore) store = NULL;
+    HvClaim *claim = NULL;
+    *out_known = FALSE;
+    if (!open_existing(agent, &store, error))
+        return FALSE;
+    if (store == NULL)
+        return TRUE;
+    g_autoptr(HvTransaction) transaction = begin_event(agent, vm, store, &claim, error);
+    if (transaction == NULL)
+        return FALSE;
+    *out_known = claim != NULL;
+    if (claim == NULL || claim->state >= HV_CLAIM_LAUNCHING)
+        return TRUE;
+    gboolean is_held = hv_custody_launch(agent->root, claim, vm->memory_directories, error);
+    transaction->is_changed = TRUE;
+    if (hv_transaction_commit(transaction, is_held ? error : NULL) && is_held)
+        return TRUE;
+    claim->state = HV_CLAIM_CLAIMED; /* also where that could not be recorded: it will not start */
+    hv_custody_sweep(agent->root, transaction->ledger);
+    return FALSE;
 }
 
 gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
                               GError **error)
 {
-    return move_on(agent, vm, HV_CLAIM_RUNNING, out_known, error);
+    g_autoptr(HvStore) store = NULL;
+    HvClaim *claim = NULL;
+    *out_known = FALSE;
+    if (!open_existing(agent, &store, error))
+        return FALSE;
+    if (store == NULL)
+        return TRUE;
+    g_autoptr(HvTransaction) transaction = begin_event(agent, vm, store, &claim, error);
+    if (transaction == NULL)
+        return FALSE;
+    *out_known = claim != NULL;
+    gboolean is_other_qemu = claim != NULL && vm->qemu_pid != 0 && vm->qemu_pid != claim->qemu.pid;
+    if (claim == NULL || (claim->state == HV_CLAIM_RUNNING && !is_other_qemu))
+        return TRUE;
+    claim->state = HV_CLAIM_RUNNING;
+    claim->qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
+                                    : hv_process_find_qemu(agent->root, vm->uuid);
+    transaction->is_changed = TRUE;
+    if (!hv_transaction_commit(transaction, error))
+        return FALSE;
+    hv_custody_sweep(agent->root, transaction->ledger);
+    return TRUE;
 }
 
 /*
@@ -255,6 +281,7 @@ gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *o
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
+    hv_custody_sweep(agent->root, transaction->ledger);
     g_clear_pointer(&transaction, hv_transaction_end);
     return hv_give_back_if_idle(agent, store, error);
 }

@@ -31,6 +31,7 @@ typedef struct {
     gboolean adopts;        /* a claim that another agent made for this start is taken over */
     gboolean by_libvirtd;   /* the system's daemon starts it: it must know a hugetlbfs */
     gboolean host_waits;    /* the host serves nobody else meanwhile: hook_timeout counts too */
+    gboolean tells_launch;  /* vm_launching will come: the pages may be guarded until then */
     guint64 timeout_ms;     /* 0: as configured */
     HvProgressFunc progress;
     gpointer progress_data;
@@ -59,6 +60,7 @@ typedef struct {
     gint64 qemu_pid;        /* 0: not known */
     const char *owner_name; /* of claims that do not run yet, only this owner's; NULL: any */
     gboolean host_waits;    /* hook_timeout limits the time for locks */
+    const char *const *memory_directories; /* at launch: where QEMU makes its files, or NULL */
 } HvVmRef;
 
 /* Dry run: nothing is changed, no lock taken. A shortage is in outcome->plan->refusal. */
@@ -67,7 +69,10 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
 /* Plans, records the claim, gets the pages; on failure everything is as before. */
 HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error);
 
-/* The claim's next state. *out_known is FALSE where there is no such claim. */
+/*
+ * The claim's next state. *out_known is FALSE where there is no such claim. After a
+ * launch that fails the VM must not be started: its pages are not kept any more.
+ */
 gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
                                 GError **error);
 gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,

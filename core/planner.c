@@ -222,7 +222,7 @@ static char *describe_others(const HvRoom *room)
         const char *what;
     } parts[] = {
         {room->free, "free"},
-        {room->held, "held by running VMs"},
+        {room->held, "held for VMs"},
         {room->exposed, "claimed by VMs that are starting"},
         {room->foreign, "used by others"},
         {room->reserved_unused, "reserved by configuration"},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- *   exposed   = need of claims whose pages are not mapped yet
- *   foreign   = in use + resv - what running claims hold
+ *   exposed   = need of claims whose pages nothing keeps for them yet
+ *   foreign   = in use + resv - need of all other claims
  *   available = max(0, free - resv - reserved_unused) + overcommit left - exposed
  *
  * where free is less what a give-back under way has announced.
@@ -18,19 +18,42 @@
 
 static gboolean is_self(const HvWorld *world, const HvClaim *claim)
 {
-    return world->self_uuid != NULL && strcmp(world->self_uuid, claim->uuid) == 0;
+    return world->self_uuid != NULL && claim->state != HV_CLAIM_DRAINING &&
+           strcmp(world->self_uuid, claim->uuid) == 0;
 }
 
 #define FLOATING (-1) /* needs that several nodes may serve */
 #define ALL_NEEDS (-2)
 
-/* Pages of claims that run, or do not yet; node: one node's bound needs, FLOATING or ALL_NEEDS. */
-static guint64 claimed_pages(const HvWorld *world, guint64 size_kib, gboolean running, int node)
+/*
+ * Which claims count. Over all nodes: exposed ones, whose pages look free, and held
+ * ones, whose pages the kernel counts as in use or promised. On one node, where the
+ * kernel knows of no promise: mapped and unmapped ones.
+ */
+typedef enum { EXPOSED, HELD, MAPPED, UNMAPPED } Which;
+
+static gboolean is_counted(const HvClaim *claim, Which which)
+{
+    switch (which) {
+    case EXPOSED:
+        return hv_claim_is_exposed(claim);
+    case HELD:
+        return !hv_claim_is_exposed(claim);
+    case MAPPED:
+        return hv_claim_is_mapped(claim);
+    case UNMAPPED:
+        return !hv_claim_is_mapped(claim);
+    }
+    return FALSE;
+}
+
+/* Pages of claims; node: one node's bound needs, FLOATING or ALL_NEEDS. */
+static guint64 claimed_pages(const HvWorld *world, guint64 size_kib, Which which, int node)
 {
     guint64 pages = 0;
     for (guint i = 0; i < world->ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
-        if (is_self(world, claim) || (claim->state == HV_CLAIM_RUNNING) != running)
+        if (is_self(world, claim) || !is_counted(claim, which))
             continue;
         pages =
             hv_plus(pages, node == ALL_NEEDS ? hv_needs_pages(claim->needs, size_kib)
@@ -88,8 +111,8 @@ HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
     add_pools(world, size_kib, &room, &surplus);
     room.resv = size->resv_pages;
     room.reserved = hv_plus(room.reserved, reserved_on(world, size_kib, -1));
-    room.held = claimed_pages(world, size_kib, TRUE, ALL_NEEDS);
-    room.exposed = claimed_pages(world, size_kib, FALSE, ALL_NEEDS);
+    room.held = claimed_pages(world, size_kib, HELD, ALL_NEEDS);
+    room.exposed = claimed_pages(world, size_kib, EXPOSED, ALL_NEEDS);
     room.foreign = hv_minus(hv_plus(room.in_use, room.resv), room.held);
     room.reserved_unused = hv_minus(room.reserved, room.foreign);
     room.overcommit_left = hv_minus(size->overcommit_pages, surplus);
@@ -102,8 +125,8 @@ HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
  * so that more rather than less is kept for the others. */
 static guint64 foreign_on_node(const HvWorld *world, const HvPool *pool)
 {
-    guint64 held = hv_plus(claimed_pages(world, pool->size_kib, TRUE, pool->node),
-                           claimed_pages(world, pool->size_kib, TRUE, FLOATING));
+    guint64 held = hv_plus(claimed_pages(world, pool->size_kib, MAPPED, pool->node),
+                           claimed_pages(world, pool->size_kib, MAPPED, FLOATING));
     return hv_minus(hv_pool_in_use(pool), held);
 }
 
@@ -114,8 +137,8 @@ guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node)
         return 0;
     guint64 reserved_unused =
         hv_minus(reserved_on(world, size_kib, node), foreign_on_node(world, pool));
-    guint64 promised = hv_plus(claimed_pages(world, size_kib, FALSE, node),
-                               claimed_pages(world, size_kib, FALSE, FLOATING));
+    guint64 promised = hv_plus(claimed_pages(world, size_kib, UNMAPPED, node),
+                               claimed_pages(world, size_kib, UNMAPPED, FLOATING));
     guint64 on_node = hv_minus(usable_free(world, pool), hv_plus(reserved_unused, promised));
     HvRoom room = hv_room_of_size(world, size_kib);
     return MIN(on_node, room.available);
@@ -146,7 +169,8 @@ guint64 hv_room_promised_growth_kib(const HvWorld *world, int node)
             HvRoom room = hv_room_of_size(world, size_kib);
             pages = hv_minus(room.exposed, hv_minus(room.free, room.resv));
         } else if (pool != NULL) {
-            pages = hv_minus(claimed_pages(world, size_kib, FALSE, node), usable_free(world, pool));
+            pages =
+                hv_minus(claimed_pages(world, size_kib, UNMAPPED, node), usable_free(world, pool));
         }
         if (!hv_checked_mul(pages, size_kib, &growth_kib))
             return G_MAXUINT64;
@@ -165,7 +189,7 @@ guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool)
     guint64 size_kib = pool->size_kib;
     guint64 grown = hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
     guint64 baseline = hv_minus(hv_pool_persistent(pool), grown);
-    guint64 keep = hv_plus(claimed_pages(world, size_kib, FALSE, pool->node),
+    guint64 keep = hv_plus(claimed_pages(world, size_kib, UNMAPPED, pool->node),
                            hv_minus(baseline, foreign_on_node(world, pool)));
     return MIN(grown, hv_minus(usable_free(world, pool), keep));
 }

@@ -21,8 +21,8 @@ typedef struct {
     guint64 free; /* less what a give-back under way is about to take */
     guint64 resv; /* promised by mmap, not yet touched */
     guint64 in_use;
-    guint64 held;            /* by running VMs with a claim */
-    guint64 exposed;         /* claimed, but not yet mapped: looks free to the kernel */
+    guint64 held;            /* for VMs with a claim: mapped, or kept by guard or launch mount */
+    guint64 exposed;         /* claimed, and kept by nothing: looks free to the kernel */
     guint64 foreign;         /* in use or promised, and not by a claim */
     guint64 reserved;        /* withheld by configuration */
     guint64 reserved_unused; /* of these, what no consumer has taken yet */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A start: what is asked (prepare.c) -> edit the XML -> under the ledger's lock:
- * plan and record the claim -> execute. From the claim's record on, its pages
- * count as exposed, so no other VM is planned onto them, whoever grows first.
+ * plan and record the claim -> execute -> guard. From the claim's record on, its
+ * pages count as exposed, so no other VM is planned onto them, whoever grows first;
+ * once it is guarded, strangers cannot take them either.
  */
 #include "lifecycle-private.h"
 
+#include "custody.h"
 #include "error.h"
 
 #include <string.h>
@@ -37,6 +39,8 @@ static gboolean plan(HvStart *start, HvLedger *ledger, gboolean *out_noted, GErr
                  hv_ledger_note_started(root, ledger, start->outcome->request->uuid);
     if (!*out_noted)
         return TRUE;
+    if (!start->is_dry_run)
+        hv_custody_sweep(root, ledger);
     hv_snapshot_free(start->snapshot);
     start->snapshot = hv_snapshot_read(root, error);
     if (start->snapshot == NULL)
@@ -47,7 +51,7 @@ static gboolean plan(HvStart *start, HvLedger *ledger, gboolean *out_noted, GErr
 
 HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error)
 {
-    g_auto(HvStart) start = {.agent = agent, .vm = vm};
+    g_auto(HvStart) start = {.agent = agent, .vm = vm, .is_dry_run = TRUE};
     if (!hv_start_prepare(&start, error))
         return NULL;
     if (start.outcome->request == NULL)
@@ -107,8 +111,12 @@ static gboolean make_way(const HvStart *start, HvLedger *ledger, const HvProcess
                      claim->uuid, owner, claim->owner.pid);
         return FALSE;
     }
+    /* what keeps its pages goes with it: the new claim has its own */
     if (is_of_another)
-        *adopted = (Adopted){claim->generation, claim->state};
+        *adopted =
+            (Adopted){claim->generation, claim->state == HV_CLAIM_GUARDED   ? HV_CLAIM_CLAIMED
+                                         : claim->state == HV_CLAIM_MOUNTED ? HV_CLAIM_LAUNCHING
+                                                                            : claim->state};
     hv_ledger_remove_claim(ledger, claim->uuid);
     return TRUE;
 }
@@ -132,6 +140,64 @@ static gboolean is_refused_by_exposure(const HvStart *start, const HvLedger *led
     return FALSE;
 }
 
+/* A guard needs pages of its own: beside surplus that may not be pinned, letting go of it
+ * would cost others free pages. */
+static gboolean may_guard(const HvStart *start)
+{
+    const GArray *needs = start->outcome->request->needs;
+    const GArray *pools = start->snapshot->pools;
+    if (!start->vm->tells_launch)
+        return FALSE;
+    for (guint i = 0; i < pools->len && !start->settings->use_dynamic_hugepages; i++) {
+        const HvPool *pool = &g_array_index(pools, HvPool, i);
+        if (pool->surplus_pages > 0 && hv_needs_pages(needs, pool->size_kib) > 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* FALSE: somebody has taken pages that are planned for the claim. */
+static gboolean guard_claim(const HvStart *start, HvClaim *claim)
+{
+    g_autofree char *warning = NULL;
+    if (claim->state != HV_CLAIM_CLAIMED || !may_guard(start))
+        return TRUE;
+    HvGuardResult result = hv_custody_guard(start->agent->root, claim, &warning);
+    if (warning != NULL)
+        g_ptr_array_add(start->outcome->warnings, g_steal_pointer(&warning));
+    return result != HV_GUARD_SHORT;
+}
+
+static void set_taken_by_others(const HvStart *start, GError **error)
+{
+    g_autofree char *name = hv_quote(start->outcome->name);
+    hv_set_error(error, HV_ERROR_SHORTAGE, "start it again, or find out who takes huge pages",
+                 "pages for VM %s were taken by another process each time before they could be "
+                 "kept for it",
+                 name);
+}
+
+/* Records the claim, with its guard where no page has to be got first. */
+static ClaimResult record_claim(HvStart *start, HvTransaction *transaction, const HvProcess *self,
+                                const Adopted *adopted, GError **error)
+{
+    HvClaim *claim = hv_ledger_add_claim(transaction->ledger, start->outcome->request,
+                                         start->agent->owner_name, self);
+    if (adopted->generation != 0) {
+        claim->generation = adopted->generation;
+        claim->state = adopted->state;
+    }
+    start->outcome->generation = claim->generation;
+    transaction->is_changed = TRUE;
+    if (start->outcome->plan->steps->len == 0 && !guard_claim(start, claim))
+        return CLAIM_AGAIN;
+    if (hv_transaction_commit(transaction, error))
+        return CLAIM_MADE;
+    hv_ledger_remove_claim(transaction->ledger, claim->uuid);
+    hv_custody_sweep(start->agent->root, transaction->ledger);
+    return CLAIM_FAILED;
+}
+
 /* One look under the ledger's lock: plan, and if the plan stands, record the claim. */
 static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
@@ -153,7 +219,7 @@ static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us,
     Adopted adopted = {0};
     if (!make_way(start, transaction->ledger, &self, &adopted, error))
         return CLAIM_FAILED;
-
+    hv_custody_sweep(agent->root, transaction->ledger);
     hv_snapshot_free(start->snapshot);
     start->snapshot = hv_snapshot_read(agent->root, error);
     if (start->snapshot == NULL)
@@ -169,15 +235,7 @@ static ClaimResult try_claim(HvStart *start, HvStore *store, gint64 deadline_us,
         set_refusal(start->outcome->plan->refusal, error);
         return CLAIM_FAILED;
     }
-    HvClaim *claim =
-        hv_ledger_add_claim(transaction->ledger, start->outcome->request, agent->owner_name, &self);
-    if (adopted.generation != 0) {
-        claim->generation = adopted.generation;
-        claim->state = adopted.state;
-    }
-    start->outcome->generation = claim->generation;
-    transaction->is_changed = TRUE;
-    return hv_transaction_commit(transaction, error) ? CLAIM_MADE : CLAIM_FAILED;
+    return record_claim(start, transaction, &self, &adopted, error);
 }
 
 /* A VM between mmap and "started" counts twice for a moment: look again for up to a second. */
@@ -189,7 +247,10 @@ static gboolean claim_pages(HvStart *start, HvStore *store, gint64 deadline_us, 
         if (result != CLAIM_AGAIN)
             return result == CLAIM_MADE;
         if (g_get_monotonic_time() >= give_up_us) {
-            set_refusal(start->outcome->plan->refusal, error);
+            if (start->outcome->plan->refusal != NULL)
+                set_refusal(start->outcome->plan->refusal, error);
+            else
+                set_taken_by_others(start, error);
             return FALSE;
         }
         g_usleep(EXPOSED_POLL_US);
@@ -238,7 +299,8 @@ static gboolean edit_xml(HvStart *start, GError **error)
     return TRUE;
 }
 
-static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
+static gboolean carry_out(const HvStart *start, HvStore *store, const HvPlan *plan,
+                          gint64 deadline_us, GError **error)
 {
     HvExecutor executor = {.writer = {.root = start->agent->root,
                                       .store = store,
@@ -247,24 +309,62 @@ static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GE
                                       .self_uuid = start->outcome->request->uuid},
                            .progress = start->vm->progress,
                            .progress_data = start->vm->progress_data};
-    return hv_execute_steps(&executor, start->outcome->plan->steps, error);
+    return hv_execute_steps(&executor, plan->steps, error);
 }
 
-/* Somebody may have let go of the claim, or started the VM anew, while pages were got for it. */
-static gboolean check_still_claimed(const HvStart *start, HvStore *store, GError **error)
+/*
+ * The pages are in the pools: guard them. Somebody may have let go of the claim
+ * meanwhile, or have started the VM anew. *out_missing: others were quicker with some
+ * of the pages, and this is how to get those; NULL: all is well.
+ */
+static gboolean guard_pages(HvStart *start, HvStore *store, gint64 deadline_us,
+                            HvPlan **out_missing, GError **error)
+{
+    const char *uuid = start->outcome->request->uuid;
+    g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
+    if (transaction == NULL)
+        return FALSE;
+    HvClaim *claim = hv_ledger_claim(transaction->ledger, uuid);
+    if (claim == NULL || claim->generation != start->outcome->generation) {
+        hv_set_error(error, HV_ERROR_CANCELLED, NULL,
+                     "the claim of VM %s was released while pages were got for it", uuid);
+        return FALSE;
+    }
+    if (guard_claim(start, claim)) {
+        transaction->is_changed = claim->state == HV_CLAIM_GUARDED;
+        return hv_transaction_commit(transaction, error);
+    }
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(start->agent->root, error);
+    HvWorld world = {snapshot, start->settings, transaction->ledger, uuid};
+    *out_missing = snapshot != NULL ? hv_plan_new(&world, start->outcome->request) : NULL;
+    return snapshot != NULL;
+}
+
+/* Gets the pages and guards them, again where others take them in between. */
+static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
     if (start->outcome->plan->steps->len == 0)
         return TRUE;
-    g_autoptr(HvLedger) ledger = hv_store_read(store, error);
-    if (ledger == NULL)
+    if (!carry_out(start, store, start->outcome->plan, deadline_us, error))
         return FALSE;
-    const HvClaim *claim = hv_ledger_claim(ledger, start->outcome->request->uuid);
-    if (claim != NULL && claim->generation == start->outcome->generation)
-        return TRUE;
-    hv_set_error(error, HV_ERROR_CANCELLED, NULL,
-                 "the claim of VM %s was released while pages were got for it",
-                 start->outcome->request->uuid);
-    return FALSE;
+    for (;;) {
+        g_autoptr(HvPlan) missing = NULL;
+        gint64 lock_deadline_us = MAX(deadline_us, g_get_monotonic_time() + SHORT_LOCK_WAIT_US);
+        if (!guard_pages(start, store, lock_deadline_us, &missing, error))
+            return FALSE;
+        if (missing == NULL)
+            return TRUE;
+        if (missing->refusal != NULL) {
+            set_refusal(missing->refusal, error);
+            return FALSE;
+        }
+        if (g_get_monotonic_time() >= deadline_us) {
+            set_taken_by_others(start, error);
+            return FALSE;
+        }
+        if (!carry_out(start, store, missing, deadline_us, error))
+            return FALSE;
+    }
 }
 
 /* Refusals that need neither lock nor ledger. */
@@ -326,8 +426,7 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     if (!settle_first(agent, store, deadline_us, error))
         return NULL;
     gboolean is_claimed = claim_pages(&start, store, deadline_us, error);
-    gboolean is_good = is_claimed && get_pages(&start, store, deadline_us, error) &&
-                       check_still_claimed(&start, store, error);
+    gboolean is_good = is_claimed && get_pages(&start, store, deadline_us, error);
     if (is_claimed && !is_good)
         roll_back(&start, store, error);
     if (start.has_pruned)

@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "fd.h"
+#include "hugetlbfs.h"
 #include "leftovers.h"
 #include "root.h"
 
@@ -82,28 +83,21 @@ static char *embed_directory_name(const AgentSlot *slot)
     return g_strdup_printf("qemu-embed-%s", hash);
 }
 
-static void clean_mount(const char *mount, const char *name)
+char **agent_slot_memory_directories(const AgentSlot *slot)
 {
-    g_autofree char *parent = g_strconcat(mount, "/libvirt", NULL);
-    g_autofree char *path = g_strconcat(parent, "/", name, NULL);
-    /* empty directories only: rmdir refuses all else */
-    if (rmdir(path) == 0)
-        rmdir(parent);
+    g_autofree char *name = embed_directory_name(slot);
+    g_autofree char *path = g_strconcat("libvirt/", name, NULL);
+    return hugetlbfs_directories(path);
 }
 
 static void clean_mounts(const AgentSlot *slot)
 {
-    g_autofree char *mounts = NULL;
-    g_autofree char *name = embed_directory_name(slot);
-    if (!g_file_get_contents("/proc/self/mounts", &mounts, NULL, NULL))
-        return;
-    g_auto(GStrv) lines = g_strsplit(mounts, "\n", -1);
-    for (guint i = 0; lines[i] != NULL; i++) {
-        g_auto(GStrv) fields = g_strsplit(lines[i], " ", 4);
-        if (g_strv_length(fields) < 4 || strcmp(fields[2], "hugetlbfs") != 0)
-            continue;
-        g_autofree char *mount = g_strcompress(fields[1]); /* blanks stand there as \040 */
-        clean_mount(mount, name);
+    g_auto(GStrv) directories = agent_slot_memory_directories(slot);
+    for (guint i = 0; directories[i] != NULL; i++) {
+        g_autofree char *parent = g_path_get_dirname(directories[i]);
+        /* empty directories only: rmdir refuses all else */
+        if (rmdir(directories[i]) == 0)
+            rmdir(parent);
     }
 }
 

@@ -249,7 +249,10 @@ static gint64 qemu_pid(const Agent *agent)
 /* Tells the plugin of an event; nothing to tell for a VM without claim. */
 static int tell(Agent *agent, RefSlot slot)
 {
+    g_auto(GStrv) directories =
+        agent->slot != NULL ? agent_slot_memory_directories(agent->slot) : NULL;
     struct hugevm_vm_ref ref = {.size = sizeof ref,
+                                .memory_directories = (const char *const *)directories,
                                 .uuid = agent->plugin->result_uuid(agent->result),
                                 .qemu_pid = qemu_pid(agent),
                                 .generation = agent->plugin->result_generation(agent->result)};

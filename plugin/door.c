@@ -70,12 +70,11 @@ char *door_problem(const struct hugevm_error *error)
     return g_strconcat(error->message, separator, error->hint, NULL);
 }
 
-gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, uint32_t flags,
-                   char **out_problem)
+gboolean door_tell(const Door *door, DoorEvent event, struct hugevm_vm_ref *vm, char **out_problem)
 {
-    const struct hugevm_vm_ref vm = {.size = sizeof vm, .flags = flags, .uuid = uuid};
     struct hugevm_error error = {.size = sizeof error};
-    int32_t code = event(door->handle, &vm, &error);
+    vm->size = sizeof *vm;
+    int32_t code = event(door->handle, vm, &error);
     if (code == HUGEVM_OK || code == HUGEVM_ERROR_UNKNOWN_VM)
         return TRUE;
     *out_problem = door_problem(&error);

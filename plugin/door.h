@@ -27,12 +27,11 @@ gboolean door_is_interrupted(void);
 /* Message and hint as one line. */
 char *door_problem(const struct hugevm_error *error);
 
-/* One of the slots for a VM that is known by its UUID; a VM without claim is no problem.
- * flags: HUGEVM_VM_REF_*. */
+/* One of the slots for a VM that is known by its UUID; a VM without claim is no problem. vm needs
+ * no size. */
 typedef int32_t (*DoorEvent)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                              struct hugevm_error *error);
-gboolean door_tell(const Door *door, DoorEvent event, const char *uuid, uint32_t flags,
-                   char **out_problem);
+gboolean door_tell(const Door *door, DoorEvent event, struct hugevm_vm_ref *vm, char **out_problem);
 
 /* Lets go of a claim that was just made; generation 0: there is none. */
 void door_take_back(const Door *door, const char *uuid, uint64_t generation);

@@ -47,11 +47,20 @@ static gboolean is_at_property(GMarkupParseContext *context)
            AT(context, "domain", "metadata", "vm", "hugepages");
 }
 
+static gboolean is_number(const char *text)
+{
+    gsize n = strlen(text);
+    return n > 0 && n < sizeof((Glance *)NULL)->id && strspn(text, "0123456789") == n;
+}
+
 static void on_start(GMarkupParseContext *context, const char *name, const char **attribute_names,
                      const char **attribute_values, gpointer data, GError **error)
 {
-    (void)attribute_names, (void)attribute_values, (void)error;
+    (void)error;
     Look *look = data;
+    for (guint i = 0; AT(context, "domain") && attribute_names[i] != NULL; i++)
+        if (strcmp(attribute_names[i], "id") == 0 && is_number(attribute_values[i]))
+            g_strlcpy(look->glance->id, attribute_values[i], sizeof look->glance->id);
     if (look->property_depth > 0 ||
         (strcmp(without_prefix(name), "hugepages") == 0 && is_at_property(context)))
         look->property_depth++;

@@ -14,6 +14,7 @@
 typedef struct {
     gboolean wants_hugepages;
     char uuid[40]; /* the domain's, if written as libvirt does it; "": none */
+    char id[12];   /* of a domain that libvirt is starting or runs; "": none */
 } Glance;
 
 /* Could the text be of such a VM? A search for words, no parsing. */

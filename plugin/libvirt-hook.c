@@ -8,12 +8,16 @@
  *
  *   call             here                          exit status other than 0
  *   prepare begin    claim the pages               the start fails; stderr reaches its user
- *   start begin      QEMU is about to be executed  -
+ *   start begin      QEMU is about to be executed  the start fails, as above
  *   started begin    QEMU has its memory           would kill the VM: never
- *   release end      the VM is gone: give back     is ignored by libvirt
+ *   stopped end      the VM is gone: give back     is ignored by libvirt
+ *   release end      once more, for a VM that      is ignored by libvirt
+ *                    never came that far
  *   all others       nothing                       never: reconnect would kill the VM
  *
- * A failed start ends with release too, also where it is prepare that failed. On
+ * At stopped, not release: in between libvirt removes the directories of QEMU's memory
+ * files, and a failed start's launch mounts stand on them. A failed start ends with
+ * both of them or with release alone, also where it is prepare that failed. On
  * success libvirt drops what a hook prints: warnings go to syslog. Of stdout it
  * would take a new domain XML (migrate, restore), so nothing is printed there.
  *
@@ -23,6 +27,7 @@
 #include "ancestor.h"
 #include "door.h"
 #include "glance.h"
+#include "hugetlbfs.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +38,7 @@
 #define OWNER "libvirt"
 
 typedef struct {
+    const char *name;
     char *xml;
     gsize xml_bytes;
     Glance glance;
@@ -88,27 +94,32 @@ static gboolean claim(Call *call, char **out_problem)
 
 static gboolean launching(Call *call, char **out_problem)
 {
-    return door_tell(&call->door, call->door.plugin->vm_launching, call->glance.uuid,
-                     HUGEVM_VM_REF_HOST_WAITS, out_problem);
+    g_auto(GStrv) directories = hugetlbfs_directories_of_vm(call->glance.id, call->name);
+    struct hugevm_vm_ref vm = {.flags = HUGEVM_VM_REF_HOST_WAITS,
+                               .uuid = call->glance.uuid,
+                               .memory_directories = (const char *const *)directories};
+    return door_tell(&call->door, call->door.plugin->vm_launching, &vm, out_problem);
 }
 
 static gboolean started(Call *call, char **out_problem)
 {
-    return door_tell(&call->door, call->door.plugin->after_vm_start, call->glance.uuid,
-                     HUGEVM_VM_REF_HOST_WAITS, out_problem);
+    struct hugevm_vm_ref vm = {.flags = HUGEVM_VM_REF_HOST_WAITS, .uuid = call->glance.uuid};
+    return door_tell(&call->door, call->door.plugin->after_vm_start, &vm, out_problem);
 }
 
 /* A claim that VDSM has made since is for the next start, which libvirt has not heard of yet. */
 static gboolean gone(Call *call, char **out_problem)
 {
-    return door_tell(&call->door, call->door.plugin->after_vm_destroy, call->glance.uuid,
-                     HUGEVM_VM_REF_HOST_WAITS | HUGEVM_VM_REF_OWN_CLAIM, out_problem);
+    struct hugevm_vm_ref vm = {.flags = HUGEVM_VM_REF_HOST_WAITS | HUGEVM_VM_REF_OWN_CLAIM,
+                               .uuid = call->glance.uuid};
+    return door_tell(&call->door, call->door.plugin->after_vm_destroy, &vm, out_problem);
 }
 
 static const Event events[] = {
     {"prepare", "begin", claim, .can_refuse = TRUE},
-    {"start", "begin", launching},
+    {"start", "begin", launching, .can_refuse = TRUE},
     {"started", "begin", started},
+    {"stopped", "end", gone, .may_outlive_xml = TRUE},
     {"release", "end", gone, .may_outlive_xml = TRUE},
 };
 
@@ -161,6 +172,7 @@ int main(int argc, char **argv)
     const Event *event = argc > 3 && geteuid() == 0 ? find_event(argv[2], argv[3]) : NULL;
     if (event == NULL)
         return 0;
+    call.name = argv[1];
     call.xml = door_read(STDIN_FILENO, &call.xml_bytes);
     if (call.xml == NULL || !concerns_us(event, &call))
         return 0;

@@ -236,6 +236,7 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
                     .adopts = (own.flags & HUGEVM_VM_ADOPT_CLAIM) != 0,
                     .host_waits = (own.flags & HUGEVM_VM_HOST_WAITS) != 0,
                     .by_libvirtd = (own.flags & HUGEVM_VM_BY_LIBVIRTD) != 0,
+                    .tells_launch = (own.flags & HUGEVM_VM_WILL_CALL_LAUNCHING) != 0,
                     .timeout_ms = own.timeout_ms,
                     .progress = handle->host.progress != NULL ? report_progress : NULL,
                     .progress_data = handle};
@@ -281,7 +282,8 @@ static gboolean take_ref(const struct hugevm_vm_ref *vm, const HvAgent *agent, H
                          .qemu_pid = own.qemu_pid,
                          .owner_name =
                              (own.flags & HUGEVM_VM_REF_OWN_CLAIM) != 0 ? agent->owner_name : NULL,
-                         .host_waits = (own.flags & HUGEVM_VM_REF_HOST_WAITS) != 0};
+                         .host_waits = (own.flags & HUGEVM_VM_REF_HOST_WAITS) != 0,
+                         .memory_directories = own.memory_directories};
     return TRUE;
 }
 

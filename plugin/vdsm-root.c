@@ -100,14 +100,14 @@ static void before_vm_migrate_destination(Call *call)
 
 static void after_vm_start(Call *call)
 {
-    door_tell(&call->door, call->door.plugin->after_vm_start, call->request.uuid, 0,
-              &call->reply.problem);
+    struct hugevm_vm_ref vm = {.uuid = call->request.uuid};
+    door_tell(&call->door, call->door.plugin->after_vm_start, &vm, &call->reply.problem);
 }
 
 static void after_vm_destroy(Call *call)
 {
-    door_tell(&call->door, call->door.plugin->after_vm_destroy, call->request.uuid, 0,
-              &call->reply.problem);
+    struct hugevm_vm_ref vm = {.uuid = call->request.uuid};
+    door_tell(&call->door, call->door.plugin->after_vm_destroy, &vm, &call->reply.problem);
 }
 
 static const struct {

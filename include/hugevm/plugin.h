@@ -127,7 +127,8 @@ struct hugevm_property {
 };
 
 /* Flags of a VM description. */
-/* vm_launching comes right before QEMU is started. Changes nothing in version 1.0. */
+/* vm_launching comes right before QEMU is started. Until then the kernel keeps the pages for nobody
+ * but this VM, so without that call QEMU gets none of them. */
 #define HUGEVM_VM_WILL_CALL_LAUNCHING 1u
 /* The host starts its own XML, whatever we return: refuse what would need an edit. */
 #define HUGEVM_VM_CANNOT_EDIT_XML 2u
@@ -166,6 +167,12 @@ struct hugevm_vm {
  * next (result_generation); 0: whichever is current. qemu_pid counts in
  * after_vm_start only; 0: the plugin looks for the QEMU with this UUID on its
  * command line.
+ *
+ * memory_directories counts in vm_launching only: a NULL-terminated list of the
+ * directories in which QEMU will make its memory files, each on a hugetlbfs; one per
+ * page size that the VM uses. They are mounted over until after_vm_start, so that
+ * nobody else gets the VM's pages meanwhile. They must exist, and be empty. NULL,
+ * or none for a size: the pages are open to others from vm_launching on.
  */
 struct hugevm_vm_ref {
     uint32_t size;
@@ -173,6 +180,7 @@ struct hugevm_vm_ref {
     const char *uuid;
     uint64_t generation;
     int64_t qemu_pid;
+    const char *const *memory_directories;
 };
 
 struct hugevm_handle; /* opaque */
@@ -213,9 +221,12 @@ struct hugevm_plugin {
                                struct hugevm_result **out_result, struct hugevm_error *error);
 
     /*
-     * Right before QEMU is executed, for VMs described with WILL_CALL_LAUNCHING.
-     * May block for the ledger. Root. Errors: UNKNOWN_VM (do not start it),
-     * INVALID_ARGUMENT, TIMEOUT, LEDGER, PERMISSION, SYSTEM. Since 1.0.
+     * Right before QEMU is executed, for VMs described with WILL_CALL_LAUNCHING: the
+     * pages that were kept for the VM are made QEMU's to map. On an error do not
+     * start it, and call vm_start_failed; a caller whose VM may have no claim may go
+     * on after UNKNOWN_VM. May block for the ledger. Root. Errors: UNKNOWN_VM, SHORTAGE
+     * (others took pages at this very moment), INVALID_ARGUMENT, TIMEOUT, LEDGER,
+     * PERMISSION, SYSTEM. Since 1.0.
      */
     int32_t (*vm_launching)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                             struct hugevm_error *error);

@@ -64,6 +64,7 @@ struct vm_ref_1 {
     const char *uuid;
     uint64_t generation;
     int64_t qemu_pid;
+    const char *const *memory_directories;
 };
 
 typedef struct hugevm_handle Handle;
@@ -192,12 +193,13 @@ static void test_vm(void)
 
 static void test_vm_ref(void)
 {
-    SIZE_IS(vm_ref, 32);
+    SIZE_IS(vm_ref, 40);
     SAME(vm_ref, size);
     SAME(vm_ref, flags);
     SAME(vm_ref, uuid);
     SAME(vm_ref, generation);
     SAME(vm_ref, qemu_pid);
+    SAME(vm_ref, memory_directories);
 }
 
 static void test_plugin_head(void)

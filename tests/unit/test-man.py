@@ -123,7 +123,7 @@ def make_ledger(root):
     need = {"nodes": "0-1", "size_kib": 2048, "pages": 4}
     claim = {"uuid": UUID[::-1], "name": "other", "generation": 1, "state": "claimed",
              "owner_name": "test", "owner": owner, "qemu": {"pid": 0, "start_ticks": 0},
-             "needs": [need], "shared": False}
+             "needs": [need], "shared": False, "from_hugetlbfs": True}
     write(root / "run/hugevm/ledger.json",
           json.dumps({"format": 1, "boot_id": "boot", "last_generation": 1, "grown": [],
                       "intents": [], "claims": [claim]}))

@@ -108,12 +108,14 @@ static Wide wide_needs(const GArray *needs, guint64 size_kib)
     return pages;
 }
 
-static Wide wide_claims(const World *world, guint64 size_kib, gboolean running)
+/* Of claims that the kernel keeps pages for, or of those it knows nothing of. */
+static Wide wide_claims(const World *world, guint64 size_kib, gboolean kept)
 {
     Wide pages = 0;
     for (guint i = 0; i < world->ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
-        if ((claim->state == HV_CLAIM_RUNNING) == running)
+        gboolean is_open = claim->state == HV_CLAIM_CLAIMED || claim->state == HV_CLAIM_LAUNCHING;
+        if (is_open != kept)
             pages += wide_needs(claim->needs, size_kib);
     }
     return pages;

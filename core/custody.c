@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a claim is entitled to follows from its state alone:
+ *
+ *   guarded   one guard per page size, of exactly the claim's pages
+ *   mounted   launch mounts
+ *   others    nothing
+ *
+ * Everything else of ours in the kernel is swept. So nothing about guards and mounts
+ * is recorded, and a process that is killed between making one and the ledger's
+ * commit, or between commit and removal, leaves only what the next sweep finds.
+ *
+ * The exchange has a gap: the kernel gives a mount nothing while the guard holds the
+ * pages. It is two system calls long; a page lost in it may be back at once, so
+ * the mount is tried again for a moment.
+ */
+#include "custody.h"
+
+#include "error.h"
+#include "fd.h"
+#include "guard.h"
+#include "launch-mount.h"
+#include "page-size.h"
+
+#include <string.h>
+
+#define MOUNT_TRIES 40
+#define MOUNT_RETRY_US (1 * 1000)
+
+/* The page sizes of a claim, each once (guint64). */
+static GArray *sizes_of(const HvClaim *claim)
+{
+    GArray *sizes = g_array_new(FALSE, FALSE, sizeof(guint64));
+    for (guint i = 0; i < claim->needs->len; i++) {
+        guint64 size_kib = g_array_index(claim->needs, HvNeed, i).size_kib;
+        gboolean is_known = FALSE;
+        for (guint k = 0; k < sizes->len; k++)
+            is_known = is_known || g_array_index(sizes, guint64, k) == size_kib;
+        if (!is_known)
+            g_array_append_val(sizes, size_kib);
+    }
+    return sizes;
+}
+
+/* 0 where it cannot be said in bytes. */
+static guint64 bytes_of(const HvClaim *claim, guint64 size_kib)
+{
+    guint64 kib, bytes;
+    if (!hv_checked_mul(hv_needs_pages(claim->needs, size_kib), size_kib, &kib) ||
+        !hv_checked_mul(kib, 1024, &bytes))
+        return 0;
+    return bytes;
+}
+
+static gboolean is_guard_of(const HvGuard *guard, const HvClaim *claim)
+{
+    return guard->generation_bits == (claim->generation & HV_GUARD_GENERATION_MASK);
+}
+
+/* Removes the claim's guards; size_kib 0: of all sizes. */
+static void drop_guards(const HvRoot *root, const HvClaim *claim, guint64 size_kib)
+{
+    g_autoptr(GArray) guards = hv_guard_list(root);
+    for (guint i = 0; i < guards->len; i++) {
+        const HvGuard *guard = &g_array_index(guards, HvGuard, i);
+        if (is_guard_of(guard, claim) && (size_kib == 0 || guard->size_kib == size_kib))
+            hv_guard_drop(guard);
+    }
+}
+
+static HvGuardResult refuse_guard(int errsv, guint64 size_kib, char **out_warning)
+{
+    g_autofree char *size = hv_format_kib(size_kib);
+    if (errsv == ENOMEM)
+        return HV_GUARD_SHORT;
+    *out_warning = g_strdup_printf("pages of %s are not guarded until QEMU has them: a shared "
+                                   "memory segment of them cannot be made (%s)",
+                                   size, g_strerror(errsv));
+    return HV_GUARD_NONE;
+}
+
+HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_warning)
+{
+    if (!hv_root_is_machine(root))
+        return HV_GUARD_NONE;
+    if (!hv_guard_survives_its_maker(root)) {
+        *out_warning = g_strdup("the VM's pages are not guarded until QEMU has them, because "
+                                "kernel.shm_rmid_forced is 1: set it to 0");
+        return HV_GUARD_NONE;
+    }
+    g_autoptr(GArray) sizes = sizes_of(claim);
+    for (guint i = 0; i < sizes->len; i++) {
+        guint64 size_kib = g_array_index(sizes, guint64, i);
+        int errsv = hv_guard_make(claim->generation, size_kib, bytes_of(claim, size_kib));
+        if (errsv == 0)
+            continue;
+        drop_guards(root, claim, 0);
+        return refuse_guard(errsv, size_kib, out_warning);
+    }
+    claim->state = HV_CLAIM_GUARDED;
+    return HV_GUARDED;
+}
+
+/* A launch mount that is ready to be made. */
+typedef struct {
+    guint64 size_kib;
+    const char *directory;
+    int fd;
+    char *options;
+} Target;
+
+static void target_clear(gpointer data)
+{
+    Target *target = data;
+    hv_fd_clear(&target->fd);
+    g_free(target->options);
+}
+
+/* One per page size of the claim; NULL: not all of them can be mounted. */
+static GArray *find_targets(const HvClaim *claim, const char *const *directories)
+{
+    g_autoptr(GArray) sizes = sizes_of(claim);
+    g_autoptr(GArray) targets = g_array_new(FALSE, TRUE, sizeof(Target));
+    g_array_set_clear_func(targets, target_clear);
+    for (guint i = 0; i < sizes->len; i++) {
+        Target target = {.size_kib = g_array_index(sizes, guint64, i), .fd = -1};
+        int index = hv_launch_mount_find(directories, target.size_kib, &target.fd);
+        if (index < 0)
+            return NULL;
+        target.directory = directories[index];
+        target.options =
+            hv_launch_mount_options(target.fd, target.size_kib, bytes_of(claim, target.size_kib));
+        g_array_append_val(targets, target);
+        if (target.options == NULL)
+            return NULL;
+    }
+    return g_steal_pointer(&targets);
+}
+
+static gboolean exchange(const HvRoot *root, const HvClaim *claim, const Target *target,
+                         GError **error)
+{
+    int errsv = ENOMEM;
+    drop_guards(root, claim, target->size_kib);
+    for (guint i = 0; i < MOUNT_TRIES && errsv == ENOMEM; i++) {
+        if (i > 0)
+            g_usleep(MOUNT_RETRY_US);
+        errsv = hv_launch_mount_make(target->fd, claim->uuid, claim->generation, target->options);
+    }
+    if (errsv == 0)
+        return TRUE;
+    g_autofree char *size = hv_format_kib(target->size_kib);
+    g_autofree char *directory = hv_quote(target->directory);
+    if (errsv == ENOMEM)
+        hv_set_error(error, HV_ERROR_SHORTAGE, "start the VM again",
+                     "pages of %s that were kept for VM %s were taken by another process at the "
+                     "moment of its launch",
+                     size, claim->uuid);
+    else
+        hv_set_error(error, HV_ERROR_SYSTEM, NULL,
+                     "cannot mount a hugetlbfs for pages of %s on %s: %s", size, directory,
+                     g_strerror(errsv));
+    return FALSE;
+}
+
+gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
+                           GError **error)
+{
+    g_autoptr(GArray) targets = NULL;
+    if (hv_root_is_machine(root) && claim->from_hugetlbfs)
+        targets = find_targets(claim, directories);
+    claim->state = targets != NULL ? HV_CLAIM_MOUNTED : HV_CLAIM_LAUNCHING;
+    if (targets == NULL && hv_root_is_machine(root))
+        drop_guards(root, claim, 0);
+    for (guint i = 0; targets != NULL && i < targets->len; i++) {
+        if (exchange(root, claim, &g_array_index(targets, Target, i), error))
+            continue;
+        claim->state = HV_CLAIM_CLAIMED; /* entitled to nothing: the sweep takes the others */
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean may_keep_guard(const HvLedger *ledger, const HvGuard *guard)
+{
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (claim->state == HV_CLAIM_GUARDED && is_guard_of(guard, claim))
+            return bytes_of(claim, guard->size_kib) == guard->bytes;
+    }
+    return FALSE;
+}
+
+static gboolean may_keep_mount(const HvLedger *ledger, const HvLaunchMount *mount)
+{
+    const HvClaim *claim = hv_ledger_claim(ledger, mount->uuid);
+    return claim != NULL && claim->state == HV_CLAIM_MOUNTED &&
+           claim->generation == mount->generation;
+}
+
+guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger)
+{
+    guint count = 0;
+    if (!hv_root_is_machine(root))
+        return 0;
+    g_autoptr(GArray) guards = hv_guard_list(root);
+    for (guint i = 0; i < guards->len; i++) {
+        const HvGuard *guard = &g_array_index(guards, HvGuard, i);
+        if (may_keep_guard(ledger, guard))
+            continue;
+        hv_guard_drop(guard);
+        count++;
+    }
+    g_autoptr(GPtrArray) mounts = hv_launch_mount_list(root);
+    for (guint i = mounts->len; i > 0; i--) { /* the last one is on top */
+        const HvLaunchMount *mount = g_ptr_array_index(mounts, i - 1);
+        if (!may_keep_mount(ledger, mount))
+            count += hv_launch_mount_detach(mount->path) == 0;
+    }
+    return count;
+}

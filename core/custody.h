@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Custody: what the kernel does for a claim until QEMU has its pages. A guard
+ * (guard.h) from the moment they are there, exchanged at launch for a launch mount
+ * (launch-mount.h). Called inside a transaction, so that the ledger and what it says
+ * about the kernel change together.
+ */
+#pragma once
+
+#include "ledger.h"
+
+typedef enum {
+    HV_GUARDED,     /* the claim's state says so */
+    HV_GUARD_SHORT, /* the pages are not there: somebody was quicker */
+    HV_GUARD_NONE,  /* this host allows none; the claim goes on, exposed */
+} HvGuardResult;
+
+/* Guards for all that the claim needs, or none. *out_warning: why there is none. */
+HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_warning);
+
+/*
+ * QEMU is about to map. Guards become launch mounts over the directories (NULL-
+ * terminated or NULL; state mounted), or go if there is none for each size (state
+ * launching: exposed). FALSE: the pages were lost between the two, nothing is held
+ * any more, and the VM must not be started.
+ */
+gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
+                           GError **error);
+
+/*
+ * Takes away every guard and launch mount that no claim is entitled to: what killed
+ * processes left, and what claims have let go of. After each change that ends a
+ * claim or its need for them. Returns how many.
+ */
+guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger);
