@@ -181,7 +181,7 @@ gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const
     return TRUE;
 }
 
-static gboolean may_keep_guard(const HvLedger *ledger, const HvGuard *guard)
+gboolean hv_custody_may_keep_guard(const HvLedger *ledger, const HvGuard *guard)
 {
     for (guint i = 0; i < ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
@@ -191,7 +191,7 @@ static gboolean may_keep_guard(const HvLedger *ledger, const HvGuard *guard)
     return FALSE;
 }
 
-static gboolean may_keep_mount(const HvLedger *ledger, const HvLaunchMount *mount)
+gboolean hv_custody_may_keep_mount(const HvLedger *ledger, const HvLaunchMount *mount)
 {
     const HvClaim *claim = hv_ledger_claim(ledger, mount->uuid);
     return claim != NULL && claim->state == HV_CLAIM_MOUNTED &&
@@ -206,7 +206,7 @@ guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger)
     g_autoptr(GArray) guards = hv_guard_list(root);
     for (guint i = 0; i < guards->len; i++) {
         const HvGuard *guard = &g_array_index(guards, HvGuard, i);
-        if (may_keep_guard(ledger, guard))
+        if (hv_custody_may_keep_guard(ledger, guard))
             continue;
         hv_guard_drop(guard);
         count++;
@@ -214,7 +214,7 @@ guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger)
     g_autoptr(GPtrArray) mounts = hv_launch_mount_list(root);
     for (guint i = mounts->len; i > 0; i--) { /* the last one is on top */
         const HvLaunchMount *mount = g_ptr_array_index(mounts, i - 1);
-        if (!may_keep_mount(ledger, mount))
+        if (!hv_custody_may_keep_mount(ledger, mount))
             count += hv_launch_mount_detach(mount->path) == 0;
     }
     return count;

@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include "guard.h"
+#include "launch-mount.h"
 #include "ledger.h"
 
 typedef enum {
@@ -33,3 +35,7 @@ gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const
  * claim or its need for them. Returns how many.
  */
 guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger);
+
+/* Is some claim entitled to it? What is not, a sweep takes away. */
+gboolean hv_custody_may_keep_guard(const HvLedger *ledger, const HvGuard *guard);
+gboolean hv_custody_may_keep_mount(const HvLedger *ledger, const HvLaunchMount *mount);

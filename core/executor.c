@@ -210,14 +210,8 @@ gboolean hv_execute_steps(const HvExecutor *executor, const GArray *steps, GErro
 /* Pools that a give-back has to look at: grown pages or an open intent. */
 static gboolean is_concerned(const HvLedger *ledger, const HvPool *pool)
 {
-    if (hv_ledger_grown_pages(ledger, pool->node, pool->size_kib) > 0)
-        return TRUE;
-    for (guint i = 0; i < ledger->intents->len; i++) {
-        const HvIntent *intent = &g_array_index(ledger->intents, HvIntent, i);
-        if (intent->node == pool->node && intent->size_kib == pool->size_kib)
-            return TRUE;
-    }
-    return FALSE;
+    return hv_ledger_grown_pages(ledger, pool->node, pool->size_kib) > 0 ||
+           hv_ledger_has_intent(ledger, pool->node, pool->size_kib);
 }
 
 static gint by_size_descending(gconstpointer a, gconstpointer b)

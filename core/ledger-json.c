@@ -6,6 +6,8 @@
  */
 #include "ledger-json.h"
 
+#include "domain-xml.h"
+
 #include <json-glib/json-glib.h>
 #include <string.h>
 
@@ -55,6 +57,21 @@ static void add_needs(JsonBuilder *builder, const GArray *needs)
     json_builder_end_array(builder);
 }
 
+static void add_files(JsonBuilder *builder, const GArray *files)
+{
+    json_builder_set_member_name(builder, "files");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < files->len; i++) {
+        const HvFileId *file = &g_array_index(files, HvFileId, i);
+        json_builder_begin_object(builder);
+        add_u64(builder, "major", file->major);
+        add_u64(builder, "minor", file->minor);
+        add_u64(builder, "inode", file->inode);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+}
+
 static void add_claim(JsonBuilder *builder, const HvClaim *claim)
 {
     json_builder_begin_object(builder);
@@ -70,6 +87,7 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
     json_builder_add_boolean_value(builder, claim->shared);
     json_builder_set_member_name(builder, "from_hugetlbfs");
     json_builder_add_boolean_value(builder, claim->from_hugetlbfs);
+    add_files(builder, claim->files);
     json_builder_end_object(builder);
 }
 
@@ -181,10 +199,10 @@ static JsonObject *get_object(JsonObject *object, const char *name)
     return node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 }
 
-typedef gboolean (*ReadElement)(JsonObject *object, HvLedger *ledger);
+typedef gboolean (*ReadElement)(JsonObject *object, gpointer to);
 
 /* Calls read for each object of an array member. */
-static gboolean read_array(JsonObject *object, const char *name, HvLedger *ledger, ReadElement read)
+static gboolean read_array(JsonObject *object, const char *name, gpointer to, ReadElement read)
 {
     JsonNode *node = json_object_get_member(object, name);
     if (node == NULL || !JSON_NODE_HOLDS_ARRAY(node))
@@ -192,30 +210,36 @@ static gboolean read_array(JsonObject *object, const char *name, HvLedger *ledge
     JsonArray *array = json_node_get_array(node);
     for (guint i = 0; i < json_array_get_length(array); i++) {
         JsonNode *element = json_array_get_element(array, i);
-        if (!JSON_NODE_HOLDS_OBJECT(element) || !read(json_node_get_object(element), ledger))
+        if (!JSON_NODE_HOLDS_OBJECT(element) || !read(json_node_get_object(element), to))
             return FALSE;
     }
     return TRUE;
 }
 
-static gboolean read_grown(JsonObject *object, HvLedger *ledger)
+static gboolean read_grown(JsonObject *object, gpointer to)
 {
+    HvLedger *ledger = to;
     HvGrown grown;
     if (!get_node_id(object, &grown.node) || !get_size(object, &grown.size_kib) ||
         !get_u64(object, "grown_pages", &grown.grown_pages) ||
         !get_u64(object, "persistent_pages", &grown.persistent_pages))
         return FALSE;
+    if (hv_ledger_has_grown(ledger, grown.node, grown.size_kib))
+        return FALSE;
     g_array_append_val(ledger->grown, grown);
     return TRUE;
 }
 
-static gboolean read_intent(JsonObject *object, HvLedger *ledger)
+static gboolean read_intent(JsonObject *object, gpointer to)
 {
+    HvLedger *ledger = to;
     HvIntent intent;
     if (!get_node_id(object, &intent.node) || !get_size(object, &intent.size_kib) ||
         !get_u64(object, "before_pages", &intent.before_pages) ||
         !get_u64(object, "target_pages", &intent.target_pages) ||
         !get_u64(object, "others_pages", &intent.others_pages))
+        return FALSE;
+    if (hv_ledger_has_intent(ledger, intent.node, intent.size_kib))
         return FALSE;
     g_array_append_val(ledger->intents, intent);
     return TRUE;
@@ -244,8 +268,9 @@ static gboolean read_state(JsonObject *object, HvClaimState *out_state)
     return FALSE;
 }
 
-static gboolean read_need(JsonObject *object, GArray *needs)
+static gboolean read_need(JsonObject *object, gpointer to)
 {
+    GArray *needs = to;
     HvNeed need = {0};
     const char *nodes = get_text(object, "nodes");
     if (nodes == NULL || !get_size(object, &need.size_kib) ||
@@ -257,24 +282,39 @@ static gboolean read_need(JsonObject *object, GArray *needs)
     return TRUE;
 }
 
-static gboolean read_needs(JsonObject *object, GArray *needs)
+static gboolean read_file(JsonObject *object, gpointer to)
 {
-    JsonNode *node = json_object_get_member(object, "needs");
-    if (node == NULL || !JSON_NODE_HOLDS_ARRAY(node))
+    HvFileId file;
+    if (!get_u64(object, "major", &file.major) || !get_u64(object, "minor", &file.minor) ||
+        !get_u64(object, "inode", &file.inode))
         return FALSE;
-    JsonArray *array = json_node_get_array(node);
-    for (guint i = 0; i < json_array_get_length(array); i++) {
-        JsonNode *element = json_array_get_element(array, i);
-        if (!JSON_NODE_HOLDS_OBJECT(element) || !read_need(json_node_get_object(element), needs))
+    g_array_append_val((GArray *)to, file);
+    return TRUE;
+}
+
+/* A UUID as we write it, and no second claim of that start or for that VM. The last one is it. */
+static gboolean is_new_claim(const HvLedger *ledger, const HvClaim *claim)
+{
+    g_autofree char *uuid = hv_uuid_normalize(claim->uuid);
+    if (g_strcmp0(uuid, claim->uuid) != 0)
+        return FALSE;
+    for (guint i = 0; i + 1 < ledger->claims->len; i++) {
+        const HvClaim *other = g_ptr_array_index(ledger->claims, i);
+        gboolean is_same_vm = strcmp(other->uuid, claim->uuid) == 0;
+        gboolean has_drained =
+            other->state == HV_CLAIM_DRAINING || claim->state == HV_CLAIM_DRAINING;
+        if (other->generation == claim->generation || (is_same_vm && !has_drained))
             return FALSE;
     }
     return TRUE;
 }
 
-static gboolean read_claim(JsonObject *object, HvLedger *ledger)
+static gboolean read_claim(JsonObject *object, gpointer to)
 {
+    HvLedger *ledger = to;
     HvClaim *claim = g_new0(HvClaim, 1);
     claim->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    claim->files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     claim->uuid = g_strdup(get_text(object, "uuid"));
     claim->owner_name = g_strdup(get_text(object, "owner_name"));
     g_ptr_array_add(ledger->claims, claim);
@@ -284,7 +324,9 @@ static gboolean read_claim(JsonObject *object, HvLedger *ledger)
            get_boolean(object, "from_hugetlbfs", &claim->from_hugetlbfs) &&
            get_u64(object, "generation", &claim->generation) && read_state(object, &claim->state) &&
            read_process(object, "owner", &claim->owner) &&
-           read_process(object, "qemu", &claim->qemu) && read_needs(object, claim->needs);
+           read_process(object, "qemu", &claim->qemu) &&
+           read_array(object, "needs", claim->needs, read_need) &&
+           read_array(object, "files", claim->files, read_file) && is_new_claim(ledger, claim);
 }
 
 /* json-glib reads nested values by recursion: a text that only nests would end the process. */

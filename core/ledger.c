@@ -20,6 +20,7 @@ static void claim_free(gpointer data)
     g_free(claim->name);
     g_free(claim->owner_name);
     g_array_unref(claim->needs);
+    g_array_unref(claim->files);
     g_free(claim);
 }
 
@@ -92,6 +93,7 @@ HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const c
     claim->needs = g_array_copy(request->needs);
     claim->shared = request->shared;
     claim->from_hugetlbfs = request->needs_mount;
+    claim->files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     g_ptr_array_add(ledger->claims, claim);
     return claim;
 }
@@ -117,6 +119,21 @@ guint64 hv_ledger_grown_pages(const HvLedger *ledger, int node, guint64 size_kib
 {
     const HvGrown *grown = find_grown(ledger, node, size_kib);
     return grown != NULL ? grown->grown_pages : 0;
+}
+
+gboolean hv_ledger_has_grown(const HvLedger *ledger, int node, guint64 size_kib)
+{
+    return find_grown(ledger, node, size_kib) != NULL;
+}
+
+gboolean hv_ledger_has_intent(const HvLedger *ledger, int node, guint64 size_kib)
+{
+    for (guint i = 0; i < ledger->intents->len; i++) {
+        const HvIntent *intent = &g_array_index(ledger->intents, HvIntent, i);
+        if (intent->node == node && intent->size_kib == size_kib)
+            return TRUE;
+    }
+    return FALSE;
 }
 
 void hv_ledger_begin_write(HvLedger *ledger, const HvIntent *intent)

@@ -23,6 +23,7 @@
  */
 #pragma once
 
+#include "backing.h"
 #include "process.h"
 #include "request.h"
 
@@ -46,6 +47,7 @@ typedef struct {
     GArray *needs;   /* HvNeed */
     gboolean shared;
     gboolean from_hugetlbfs; /* QEMU makes files in a hugetlbfs: not memfd */
+    GArray *files; /* HvFileId: what others may map too; empty: not known, or not shared */
 } HvClaim;
 
 /* Pages hugevm has added to a pool and not yet given back. */
@@ -85,6 +87,10 @@ HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const c
 void hv_ledger_remove_claim(HvLedger *ledger, const char *uuid);
 
 guint64 hv_ledger_grown_pages(const HvLedger *ledger, int node, guint64 size_kib);
+
+/* Is there an entry for this pool? */
+gboolean hv_ledger_has_grown(const HvLedger *ledger, int node, guint64 size_kib);
+gboolean hv_ledger_has_intent(const HvLedger *ledger, int node, guint64 size_kib);
 
 /* Records a write about to be made. One per pool: the lock of the size is held. */
 void hv_ledger_begin_write(HvLedger *ledger, const HvIntent *intent);

@@ -9,8 +9,17 @@
 /* QEMU of a claim, known or found; pid 0: there is none. */
 HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim);
 
-/* Removes claims that are gone; TRUE if there were any. What was kept for them is for a sweep. */
+/*
+ * A claim whose VM is gone: removed, or draining as long as others map its pages.
+ * TRUE if that changed anything. What was kept for it is for a sweep.
+ */
+gboolean hv_ledger_end_claim(const HvRoot *root, HvLedger *ledger, HvClaim *claim);
+
+/* Does that for all that are gone; TRUE if it changed anything. */
 gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger);
+
+/* QEMU has its memory. pid 0: it is not known which process that is. */
+void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *qemu);
 
 /*
  * Claims whose QEMU has all its pages are running, whoever has not said so yet, or
@@ -38,6 +47,9 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
 
 /* Gives back, but leaves a size that somebody is resizing right now to the next call. */
 gboolean hv_give_back_if_idle(const HvAgent *agent, HvStore *store, GError **error);
+
+/* Opens the ledger for an event; *out_store is NULL where hugevm has never claimed anything. */
+gboolean hv_store_open_existing(const HvAgent *agent, HvStore **out_store, GError **error);
 
 /* An executor with time enough to wait for a resize by others. */
 HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings);

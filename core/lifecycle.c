@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The events after a start's decision (which is in start.c), and recovery.
- *
- * A claim is gone when its agent and its QEMU are both dead: between the agent's
- * decision and QEMU's first breath there is no QEMU yet.
+ * The events after a start's decision (which is in start.c).
  */
 #include "lifecycle-private.h"
 
@@ -36,49 +33,6 @@ void hv_agent_free(HvAgent *agent)
     g_free(agent);
 }
 
-/* QEMU of a claim, known or found; pid 0: there is none. */
-HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim)
-{
-    HvProcess none = {0};
-    if (claim->qemu.pid == 0)
-        return hv_process_find_qemu(root, claim->uuid);
-    return hv_process_is_alive(root, &claim->qemu) ? claim->qemu : none;
-}
-
-static gboolean is_gone(const HvRoot *root, const HvClaim *claim)
-{
-    return !hv_process_is_alive(root, &claim->owner) && hv_claim_live_qemu(root, claim).pid == 0;
-}
-
-/* Removes claims that are gone; TRUE if there were any. */
-gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger)
-{
-    guint before = ledger->claims->len;
-    for (guint i = ledger->claims->len; i > 0; i--) {
-        const HvClaim *claim = g_ptr_array_index(ledger->claims, i - 1);
-        if (is_gone(root, claim))
-            g_ptr_array_remove_index(ledger->claims, i - 1);
-    }
-    return ledger->claims->len != before;
-}
-
-gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid)
-{
-    gboolean is_changed = FALSE;
-    for (guint i = 0; i < ledger->claims->len; i++) {
-        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
-        if (hv_claim_is_mapped(claim) || g_strcmp0(claim->uuid, self_uuid) == 0)
-            continue;
-        HvProcess qemu = hv_process_find_qemu(root, claim->uuid);
-        if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < hv_needs_kib(claim->needs))
-            continue;
-        claim->state = HV_CLAIM_RUNNING;
-        claim->qemu = qemu;
-        is_changed = TRUE;
-    }
-    return is_changed;
-}
-
 HvClaim *hv_ledger_claim_meant(const HvLedger *ledger, const HvVmRef *vm)
 {
     HvClaim *claim = hv_ledger_claim(ledger, vm->uuid);
@@ -102,9 +56,10 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
     g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
     if (transaction == NULL)
         return FALSE;
-    *out_known = hv_ledger_claim_meant(transaction->ledger, vm) != NULL;
-    if (*out_known)
-        hv_ledger_remove_claim(transaction->ledger, vm->uuid);
+    HvClaim *claim = hv_ledger_claim_meant(transaction->ledger, vm);
+    *out_known = claim != NULL;
+    if (claim != NULL)
+        hv_ledger_end_claim(root, transaction->ledger, claim);
     if (hv_ledger_prune(root, transaction->ledger) || *out_known)
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
@@ -145,8 +100,7 @@ gboolean hv_give_back_if_idle(const HvAgent *agent, HvStore *store, GError **err
     return FALSE;
 }
 
-/* Opens the ledger for an event; *out_store is NULL where hugevm has never claimed anything. */
-static gboolean open_existing(const HvAgent *agent, HvStore **out_store, GError **error)
+gboolean hv_store_open_existing(const HvAgent *agent, HvStore **out_store, GError **error)
 {
     g_autoptr(GError) local = NULL;
     *out_store = hv_store_open(agent->root, FALSE, &local);
@@ -172,7 +126,7 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
     g_autoptr(HvStore) store = NULL;
     HvClaim *claim = NULL;
     *out_known = FALSE;
-    if (!open_existing(agent, &store, error))
+    if (!hv_store_open_existing(agent, &store, error))
         return FALSE;
     if (store == NULL)
         return TRUE;
@@ -197,7 +151,7 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
     g_autoptr(HvStore) store = NULL;
     HvClaim *claim = NULL;
     *out_known = FALSE;
-    if (!open_existing(agent, &store, error))
+    if (!hv_store_open_existing(agent, &store, error))
         return FALSE;
     if (store == NULL)
         return TRUE;
@@ -208,9 +162,9 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
     gboolean is_other_qemu = claim != NULL && vm->qemu_pid != 0 && vm->qemu_pid != claim->qemu.pid;
     if (claim == NULL || (claim->state == HV_CLAIM_RUNNING && !is_other_qemu))
         return TRUE;
-    claim->state = HV_CLAIM_RUNNING;
-    claim->qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
-                                    : hv_process_find_qemu(agent->root, vm->uuid);
+    HvProcess qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
+                                       : hv_process_find_qemu(agent->root, vm->uuid);
+    hv_claim_note_running(agent->root, claim, &qemu);
     transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
@@ -238,7 +192,7 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
 {
     g_autoptr(HvStore) store = NULL;
     *out_known = FALSE;
-    if (!open_existing(agent, &store, error))
+    if (!hv_store_open_existing(agent, &store, error))
         return FALSE;
     if (store == NULL)
         return TRUE;
@@ -257,31 +211,4 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
     if (vm->host_waits)
         executor.writer.deadline_us = deadline_us;
     return hv_execute_give_back(&executor, error);
-}
-
-gboolean hv_lifecycle_recover(const HvAgent *agent, GPtrArray *out_warnings, GError **error)
-{
-    return hv_recover_until(agent, g_get_monotonic_time() + HV_LOCK_WAIT_US, out_warnings, error);
-}
-
-gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *out_warnings,
-                          GError **error)
-{
-    g_autoptr(HvStore) store = NULL;
-    if (!open_existing(agent, &store, error))
-        return FALSE;
-    if (store == NULL)
-        return TRUE;
-    g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
-    if (transaction == NULL)
-        return FALSE;
-    if (transaction->warning != NULL && out_warnings != NULL)
-        g_ptr_array_add(out_warnings, g_strdup(transaction->warning));
-    if (hv_ledger_prune(agent->root, transaction->ledger))
-        transaction->is_changed = TRUE;
-    if (!hv_transaction_commit(transaction, error))
-        return FALSE;
-    hv_custody_sweep(agent->root, transaction->ledger);
-    g_clear_pointer(&transaction, hv_transaction_end);
-    return hv_give_back_if_idle(agent, store, error);
 }

@@ -82,6 +82,21 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
 gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
                            GError **error);
 
+/* VMs that run, by the word of whoever knows. Owns nothing. */
+typedef struct {
+    guint64 sequence;         /* of the begin before the list was made */
+    const char *const *uuids; /* normalized, NULL-terminated */
+    gboolean all_owners;      /* it knows of all VMs of the host, not only of its own claims */
+} HvRunning;
+
+/*
+ * In two calls, so that a VM started while the list is made is none the worse: begin,
+ * then ask who runs, then reconcile. Claims as old as begin's sequence whose VMs are
+ * not in the list, and which no QEMU is seen to run, are let go of.
+ */
+gboolean hv_lifecycle_reconcile_begin(const HvAgent *agent, guint64 *out_sequence, GError **error);
+gboolean hv_lifecycle_reconcile(const HvAgent *agent, const HvRunning *running, GError **error);
+
 /*
  * Sets right what killed agents left: removes claims whose agent and QEMU are
  * both dead, closes open intents, gives back. Nothing to do is cheap.

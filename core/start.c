@@ -117,7 +117,7 @@ static gboolean make_way(const HvStart *start, HvLedger *ledger, const HvProcess
             (Adopted){claim->generation, claim->state == HV_CLAIM_GUARDED   ? HV_CLAIM_CLAIMED
                                          : claim->state == HV_CLAIM_MOUNTED ? HV_CLAIM_LAUNCHING
                                                                             : claim->state};
-    hv_ledger_remove_claim(ledger, claim->uuid);
+    hv_ledger_end_claim(root, ledger, claim);
     return TRUE;
 }
 

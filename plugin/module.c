@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define LOG_DOMAIN "hugevm"
+#define MAX_RUNNING (1024 * 1024)
 #define MAX_PROPERTIES 4096
 #define ALL_VM_FLAGS                                                                               \
     (HUGEVM_VM_WILL_CALL_LAUNCHING | HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_ADOPT_CLAIM |           \
@@ -365,16 +366,33 @@ static int32_t module_hotplug_not_supported(struct hugevm_handle *handle,
 static int32_t module_reconcile_begin(struct hugevm_handle *handle, uint64_t *out_sequence,
                                       struct hugevm_error *error)
 {
-    (void)handle, (void)out_sequence;
-    return not_supported(error);
+    guint64 sequence;
+    GError *cause = NULL;
+    if (handle == NULL || out_sequence == NULL)
+        return fail_invalid(error, "handle or out_sequence is NULL");
+    if (!hv_lifecycle_reconcile_begin(handle->agent, &sequence, &cause))
+        return fail_with(error, cause);
+    *out_sequence = sequence;
+    return HUGEVM_OK;
 }
 
 static int32_t module_reconcile(struct hugevm_handle *handle, uint64_t sequence,
                                 const char *const *running_uuids, uint64_t running_count,
                                 struct hugevm_error *error)
 {
-    (void)handle, (void)sequence, (void)running_uuids, (void)running_count;
-    return not_supported(error);
+    GError *cause = NULL;
+    if (handle == NULL || (running_uuids == NULL && running_count > 0) ||
+        running_count > MAX_RUNNING)
+        return fail_invalid(error, "handle or running_uuids is NULL, or there are too many");
+    g_auto(GStrv) uuids = g_new0(char *, running_count + 1);
+    for (uint64_t i = 0; i < running_count; i++) {
+        uuids[i] = running_uuids[i] != NULL ? hv_uuid_normalize(running_uuids[i]) : NULL;
+        if (uuids[i] == NULL)
+            return fail_invalid(error, "running_uuids has something that is no UUID");
+    }
+    HvRunning running = {.sequence = sequence, .uuids = (const char *const *)uuids};
+    return hv_lifecycle_reconcile(handle->agent, &running, &cause) ? HUGEVM_OK
+                                                                   : fail_with(error, cause);
 }
 
 static int32_t module_report_not_supported(struct hugevm_handle *handle,

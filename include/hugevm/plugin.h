@@ -289,8 +289,13 @@ struct hugevm_plugin {
 
     /*
      * Reconciliation in two calls: begin gives a sequence number; the list of
-     * running VMs, taken by the host after that, speaks for claims older than
-     * it. Not supported yet: NOT_SUPPORTED. Since 1.0.
+     * running VMs, taken by the host after that, speaks for claims older than it.
+     * Claims of a host of the caller's name whose VMs are not in the list, and which
+     * no QEMU is seen to run, are let go of, in whatever state; pages that nobody
+     * needs are given back. VMs that are being started need not be in the list if
+     * their claims are younger than begin; older ones must. running_uuids may be NULL
+     * where running_count is 0. May block for the ledger. Root. Errors:
+     * INVALID_ARGUMENT (no UUID), TIMEOUT, LEDGER, PERMISSION, SYSTEM. Since 1.0.
      */
     int32_t (*reconcile_begin)(struct hugevm_handle *handle, uint64_t *out_sequence,
                                struct hugevm_error *error);

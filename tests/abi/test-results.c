@@ -237,10 +237,8 @@ static void test_others_not_supported(AbiHost *host)
     const struct hugevm_vm_ref ref = {.size = sizeof ref, .uuid = UUID_A};
     const struct hugevm_vm vm = {
         .size = sizeof vm, .domain_xml = "<domain/>", .domain_xml_bytes = 9};
-    const char *const running[] = {UUID_A};
     struct hugevm_result *result = NULL;
     struct hugevm_error error = {.size = sizeof error};
-    uint64_t sequence = 7;
     struct hugevm_handle *h = host->handle;
     const int32_t codes[] = {
         p->before_vm_dehibernate(h, &vm, &result, &error),
@@ -248,8 +246,6 @@ static void test_others_not_supported(AbiHost *host)
         p->after_memory_hotplug(h, &ref, "<memory/>", 9, &error),
         p->memory_hotplug_failed(h, &ref, "<memory/>", 9, &error),
         p->after_memory_hotunplug(h, &ref, "<memory/>", 9, &error),
-        p->reconcile_begin(h, &sequence, &error),
-        p->reconcile(h, sequence, running, 1, &error),
         p->get_caps(h, &result, &error),
         p->get_stats(h, &result, &error),
     };
@@ -257,7 +253,26 @@ static void test_others_not_supported(AbiHost *host)
         g_assert_cmpint(codes[i], ==, HUGEVM_ERROR_NOT_SUPPORTED);
     g_assert_cmpint(error.code, ==, HUGEVM_ERROR_NOT_SUPPORTED);
     g_assert_null(result);
-    g_assert_cmpuint(sequence, ==, 7);
+}
+
+static void test_reconcile(AbiHost *host)
+{
+    const struct hugevm_plugin *p = host->plugin;
+    const char *const running[] = {"0000000A-0000-0000-0000-000000000000"};
+    const char *const wrong[] = {"all of them"};
+    struct hugevm_error error = {.size = sizeof error};
+    uint64_t sequence = 7;
+    g_assert_cmpint(p->reconcile_begin(host->handle, &sequence, &error), ==, HUGEVM_OK);
+    g_assert_cmpuint(sequence, ==, 0); /* nothing was ever claimed here */
+    g_assert_cmpint(p->reconcile(host->handle, sequence, running, 1, &error), ==, HUGEVM_OK);
+    g_assert_cmpint(p->reconcile(host->handle, sequence, NULL, 0, &error), ==, HUGEVM_OK);
+    g_assert_cmpint(p->reconcile(host->handle, sequence, NULL, 1, &error), ==,
+                    HUGEVM_ERROR_INVALID_ARGUMENT);
+    g_assert_cmpint(p->reconcile(host->handle, sequence, wrong, 1, &error), ==,
+                    HUGEVM_ERROR_INVALID_ARGUMENT);
+    g_assert_cmpint(p->reconcile_begin(NULL, &sequence, &error), ==, HUGEVM_ERROR_INVALID_ARGUMENT);
+    g_assert_cmpint(p->reconcile_begin(host->handle, NULL, &error), ==,
+                    HUGEVM_ERROR_INVALID_ARGUMENT);
 }
 
 int main(int argc, char **argv)
@@ -285,6 +300,7 @@ int main(int argc, char **argv)
     abi_add("/result/has warnings, and none behind the last", test_warnings);
     abi_add("/result/outlives its handle", test_results_outlive_handle);
     abi_add("/not-supported/events of migration and hibernation say so", test_events_not_supported);
-    abi_add("/not-supported/hotplug, reconcile and reports say so", test_others_not_supported);
+    abi_add("/reconcile/takes a list of running VMs", test_reconcile);
+    abi_add("/not-supported/hotplug and reports say so", test_others_not_supported);
     return g_test_run();
 }

@@ -262,7 +262,7 @@ class Claims(HostCase):
         "intents": [],
         "claims": [{"uuid": UUID, "name": "web\u001b[31m", "generation": 3, "state": "running",
                     "owner_name": "agent", "owner": {"pid": 4711, "start_ticks": 5},
-                    "qemu": {"pid": 0, "start_ticks": 0}, "shared": False, "from_hugetlbfs": True,
+                    "qemu": {"pid": 0, "start_ticks": 0}, "shared": False, "from_hugetlbfs": True, "files": [],
                     "needs": [{"nodes": "any", "size_kib": 2048, "pages": 40}]}]}
 
     def setUp(self):

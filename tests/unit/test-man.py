@@ -121,9 +121,10 @@ def make_ledger(root):
     write(root / "proc/7/stat", "7 (agent) S" + " 0" * 18 + " 5 0\n")
     owner = {"pid": 7, "start_ticks": 5}
     need = {"nodes": "0-1", "size_kib": 2048, "pages": 4}
-    claim = {"uuid": UUID[::-1], "name": "other", "generation": 1, "state": "claimed",
+    claim = {"uuid": UUID.replace("1", "2"), "name": "other", "generation": 1, "state": "claimed",
              "owner_name": "test", "owner": owner, "qemu": {"pid": 0, "start_ticks": 0},
-             "needs": [need], "shared": False, "from_hugetlbfs": True}
+             "needs": [need], "shared": False, "from_hugetlbfs": True,
+             "files": []}
     write(root / "run/hugevm/ledger.json",
           json.dumps({"format": 1, "boot_id": "boot", "last_generation": 1, "grown": [],
                       "intents": [], "claims": [claim]}))

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "backing.h"
+
+#include "page-size.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SMAPS_MAX_BYTES (64 * 1024 * 1024)
+#define COMM_MAX_BYTES 64
+
+/* The first line of a mapping: "START-END PERMS OFFSET MAJOR:MINOR INODE PATH". */
+static gboolean parse_mapping(const char *text, HvFileId *out_id)
+{
+    char line[160]; /* the path does not matter; and sscanf looks at all of its input */
+    unsigned major, minor;
+    unsigned long long inode;
+    snprintf(line, sizeof line, "%.*s", (int)strnlen(text, sizeof line - 1), text);
+    if (sscanf(line, "%*x-%*x %*4s %*x %x:%x %llu", &major, &minor, &inode) != 3)
+        return FALSE;
+    *out_id = (HvFileId){major, minor, inode};
+    return TRUE;
+}
+
+static gboolean contains(const GArray *files, const HvFileId *id)
+{
+    for (guint i = 0; i < files->len; i++)
+        if (memcmp(&g_array_index(files, HvFileId, i), id, sizeof *id) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+static char *read_proc(const HvRoot *root, const char *pid, const char *name, gsize max_bytes)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/%s", pid, name);
+    return hv_root_read_text(root, path, max_bytes, NULL);
+}
+
+GArray *hv_backing_of(const HvRoot *root, gint64 pid)
+{
+    GArray *files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
+    guint64 base_kib = hv_base_page_kib();
+    HvFileId current = {0};
+    g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
+    g_autofree char *text = read_proc(root, digits, "smaps", SMAPS_MAX_BYTES);
+    g_auto(GStrv) lines = g_strsplit(text != NULL ? text : "", "\n", -1);
+    for (guint i = 0; lines[i] != NULL; i++) {
+        unsigned long long page_kib;
+        if (parse_mapping(lines[i], &current))
+            continue;
+        if (sscanf(lines[i], "KernelPageSize: %llu kB", &page_kib) == 1 && page_kib > base_kib &&
+            current.inode != 0 && !contains(files, &current))
+            g_array_append_val(files, current);
+    }
+    return files;
+}
+
+/* Line by line without copies: this is done for every process of the host. */
+static gboolean maps_any(const char *text, const GArray *files)
+{
+    for (const char *line = text; line != NULL && *line != '\0';) {
+        HvFileId id;
+        if (parse_mapping(line, &id) && id.inode != 0 && contains(files, &id))
+            return TRUE;
+        line = strchr(line, '\n');
+        line = line != NULL ? line + 1 : NULL;
+    }
+    return FALSE;
+}
+
+static void holder_free(gpointer data)
+{
+    HvHolder *holder = data;
+    g_free(holder->name);
+    g_free(holder);
+}
+
+GPtrArray *hv_backing_holders(const HvRoot *root, const GArray *files)
+{
+    GPtrArray *holders = g_ptr_array_new_with_free_func(holder_free);
+    g_auto(GStrv) names = files->len > 0 ? hv_root_list(root, "/proc", NULL) : NULL;
+    for (guint i = 0; names != NULL && names[i] != NULL; i++) {
+        guint64 pid;
+        if (!hv_parse_u64(names[i], &pid))
+            continue;
+        g_autofree char *maps = read_proc(root, names[i], "maps", SMAPS_MAX_BYTES);
+        if (maps == NULL || !maps_any(maps, files))
+            continue;
+        HvHolder *holder = g_new0(HvHolder, 1);
+        g_autofree char *comm = read_proc(root, names[i], "comm", COMM_MAX_BYTES);
+        holder->pid = (gint64)pid;
+        holder->name = g_strdup(comm != NULL ? g_strstrip(comm) : "?");
+        g_ptr_array_add(holders, holder);
+    }
+    return holders;
+}

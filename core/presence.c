@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Who of a claim is still there: the agent that reports for it, its QEMU, and others
+ * that map its pages.
+ *
+ *   running, its QEMU known       gone with that QEMU, whoever still lives
+ *   anything before               gone when agent and QEMU are both dead: between the
+ *                                 decision and QEMU's first breath there is none yet
+ *   gone, but others map it       drains until they have let go
+ */
+#include "lifecycle-private.h"
+
+HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim)
+{
+    HvProcess none = {0};
+    if (claim->state == HV_CLAIM_DRAINING)
+        return none;
+    if (claim->qemu.pid == 0)
+        return hv_process_find_qemu(root, claim->uuid);
+    return hv_process_is_alive(root, &claim->qemu) ? claim->qemu : none;
+}
+
+static gboolean is_gone(const HvRoot *root, const HvClaim *claim)
+{
+    if (claim->state == HV_CLAIM_DRAINING)
+        return TRUE;
+    if (claim->state == HV_CLAIM_RUNNING && claim->qemu.pid != 0)
+        return !hv_process_is_alive(root, &claim->qemu);
+    return !hv_process_is_alive(root, &claim->owner) && hv_claim_live_qemu(root, claim).pid == 0;
+}
+
+gboolean hv_ledger_end_claim(const HvRoot *root, HvLedger *ledger, HvClaim *claim)
+{
+    g_autoptr(GPtrArray) holders = hv_backing_holders(root, claim->files);
+    if (holders->len == 0) {
+        g_ptr_array_remove(ledger->claims, claim);
+        return TRUE;
+    }
+    gboolean is_changed = claim->state != HV_CLAIM_DRAINING;
+    claim->state = HV_CLAIM_DRAINING;
+    return is_changed;
+}
+
+gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger)
+{
+    gboolean is_changed = FALSE;
+    for (guint i = ledger->claims->len; i > 0; i--) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i - 1);
+        if (is_gone(root, claim) && hv_ledger_end_claim(root, ledger, claim))
+            is_changed = TRUE;
+    }
+    return is_changed;
+}
+
+void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *qemu)
+{
+    claim->state = HV_CLAIM_RUNNING;
+    claim->qemu = *qemu;
+    /* only shared memory has other users; looking for its files takes time */
+    if (!claim->shared || qemu->pid == 0)
+        return;
+    g_array_unref(claim->files);
+    claim->files = hv_backing_of(root, qemu->pid);
+}
+
+gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid)
+{
+    gboolean is_changed = FALSE;
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (hv_claim_is_mapped(claim) || g_strcmp0(claim->uuid, self_uuid) == 0)
+            continue;
+        HvProcess qemu = hv_process_find_qemu(root, claim->uuid);
+        if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < hv_needs_kib(claim->needs))
+            continue;
+        hv_claim_note_running(root, claim, &qemu);
+        is_changed = TRUE;
+    }
+    return is_changed;
+}
