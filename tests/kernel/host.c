@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A host of hugevm for the throwaway VM: loads the module as any agent would, and
- * does what its words say, one after the other.
+ * A host of hugevm for the throwaway VM and for fault injection: loads the module as any agent
+ * would, and does what its words say, one after the other.
  *
  *   host MODULE CONF WORD...
  *
  *   before FILE [NAME=VALUE]...  before_vm_start with that domain XML and properties
+ *   migrate FILE [NAME=VALUE]... before_vm_migrate_destination
+ *   launches                     before these: they will be followed by `launching`
+ *   dir PATH                     QEMU will make its memory files in that directory, the mapper too
  *   vm UUID                      what follows is about that VM, whatever its generation
  *   launching, started, gone, failed
  *                                vm_launching, after_vm_start, after_vm_destroy, vm_start_failed
- *   map SIZE:PAGES[@NODE]...     starts the mapper: it maps the pages, bound to NODE, and touches
- * them cancel-at PAGES              the progress callback cancels once that many pages were got
+ *   map SIZE:PAGES[@NODE]...     starts the mapper: it maps the pages, bound to NODE, and
+ *                                touches them
+ *   end                          kills the mapper, and waits for its end
+ *   cancel-at PAGES              the progress callback cancels once that many pages were got
  *   hold                         says "holding", and waits until it is killed
  *
  * The mapper stands in for QEMU, which is not in that VM: only the kernel's pools
@@ -34,6 +39,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MAP_HUGE_SHIFT
@@ -42,11 +49,12 @@
 
 #define MAX_PROPERTIES 8
 #define MAX_PARTS 8
+#define MAX_DIRECTORIES 4
 #define MAX_XML_BYTES 65536
 
 enum { EXIT_SLOT = 1, EXIT_USAGE = 2, EXIT_MAPPER = 3 };
 
-/* ---- the mapper: qemu-mapper -uuid UUID ANSWER_FD SIZE:PAGES[@NODE]... */
+/* ---- the mapper: qemu-mapper -uuid UUID ANSWER_FD DIRECTORY... SIZE:PAGES[@NODE]... */
 
 static char mapper_name[] = "qemu-mapper";
 static int answer_fd = -1;
@@ -78,16 +86,35 @@ static bool parse_part(const char *text, int *out_shift, unsigned long *out_page
     return true;
 }
 
+/* An unlinked file in the first directory with pages of this size, as QEMU makes it; -1: none. */
+static int make_file(char *const *directories, int shift, size_t bytes)
+{
+    for (; **directories == '/'; directories++) {
+        struct statfs fs;
+        char path[512];
+        snprintf(path, sizeof path, "%s/memory.XXXXXX", *directories);
+        if (statfs(*directories, &fs) != 0 || fs.f_bsize != 1L << shift)
+            continue;
+        int fd = mkstemp(path);
+        if (fd < 0 || unlink(path) != 0 || ftruncate(fd, (off_t)bytes) != 0)
+            mapper_fail("no memory file");
+        return fd;
+    }
+    return -1;
+}
+
 /* Maps as QEMU does: mbind comes after mmap, so the kernel checks nothing per node at mmap. */
-static void map_part(const char *text)
+static void map_part(const char *text, char *const *directories)
 {
     int shift, node;
     unsigned long pages;
     if (!parse_part(text, &shift, &pages, &node))
         mapper_fail("not SIZE:PAGES[@NODE]");
     size_t bytes = pages << shift;
-    int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | shift << MAP_HUGE_SHIFT;
-    volatile char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    int fd = make_file(directories, shift, bytes);
+    int flags =
+        fd >= 0 ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | shift << MAP_HUGE_SHIFT;
+    volatile char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (start == MAP_FAILED)
         mapper_fail(errno == ENOMEM ? "ENOMEM at mmap" : "mmap failed");
     unsigned long mask = 1UL << (node >= 0 ? node : 0);
@@ -110,7 +137,8 @@ static int mapper_main(int argc, char **argv)
     for (int fd = 0; null >= 0 && fd < 3; fd++)
         dup2(null, fd);
     for (int i = 4; i < argc; i++)
-        map_part(argv[i]);
+        if (argv[i][0] != '/')
+            map_part(argv[i], argv + 4);
     close(answer_fd); /* an empty answer: all is well */
     for (;;)
         pause();
@@ -124,6 +152,10 @@ struct session {
     char uuid[64];
     uint64_t generation;
     uint64_t cancel_at_pages; /* 0: never */
+    uint32_t vm_flags;
+    char *directories[MAX_DIRECTORIES + 1];
+    int n_directories;
+    pid_t mapper; /* 0: none */
 };
 
 static int32_t on_progress(void *opaque, uint64_t done_pages, uint64_t total_pages,
@@ -175,12 +207,13 @@ static void print_result(struct session *session, const struct hugevm_result *re
     session->generation = plugin->result_generation(result);
 }
 
-/* The words of `before`; takes the NAME=VALUE words that follow the file's name. */
-static int do_before(struct session *session, char ***words)
+/* `before` and `migrate`; takes the NAME=VALUE words that follow the file's name. */
+static int do_before(struct session *session, const char *word, char ***words)
 {
     static char xml[MAX_XML_BYTES];
     struct hugevm_property properties[MAX_PROPERTIES];
-    struct hugevm_vm vm = {.size = sizeof vm, .properties = properties, .domain_xml = xml};
+    struct hugevm_vm vm = {
+        .size = sizeof vm, .flags = session->vm_flags, .properties = properties, .domain_xml = xml};
     struct hugevm_error error = {.size = sizeof error};
     struct hugevm_result *result = NULL;
     const char *path = *(*words)++;
@@ -193,26 +226,34 @@ static int do_before(struct session *session, char ***words)
         *equals = '\0';
         properties[vm.property_count++] = (struct hugevm_property){**words, equals + 1};
     }
-    int32_t code = session->plugin->before_vm_start(session->handle, &vm, &result, &error);
+    const struct hugevm_plugin *plugin = session->plugin;
+    int32_t code =
+        strcmp(word, "before") == 0
+            ? plugin->before_vm_start(session->handle, &vm, &result, &error)
+            : plugin->before_vm_migrate_destination(session->handle, &vm, &result, &error);
     if (code == HUGEVM_OK) {
         print_result(session, result);
-        session->plugin->result_free(result);
+        plugin->result_free(result);
     }
-    return report("before", code, &error);
+    return report(word, code, &error);
 }
 
-static _Noreturn void exec_mapper(const char *uuid, int fd, char **parts)
+static _Noreturn void exec_mapper(const struct session *session, int fd, char **parts)
 {
     char option[] = "-uuid", number[16];
-    char *argv[5 + MAX_PARTS] = {mapper_name, option, (char *)uuid, number};
+    char *argv[5 + MAX_DIRECTORIES + MAX_PARTS] = {mapper_name, option, (char *)session->uuid,
+                                                   number};
     snprintf(number, sizeof number, "%d", fd);
-    for (int i = 4; i < 4 + MAX_PARTS && *parts != NULL && strchr(*parts, ':') != NULL; i++)
-        argv[i] = *parts++;
+    int n = 4;
+    for (int i = 0; i < session->n_directories; i++)
+        argv[n++] = session->directories[i];
+    for (int i = 0; i < MAX_PARTS && *parts != NULL && strchr(*parts, ':') != NULL; i++)
+        argv[n++] = *parts++;
     execv("/proc/self/exe", argv);
     _exit(EXIT_USAGE);
 }
 
-static int do_map(const struct session *session, char ***words)
+static int do_map(struct session *session, char ***words)
 {
     int pair[2];
     char answer[64] = "";
@@ -222,8 +263,9 @@ static int do_map(const struct session *session, char ***words)
     pid_t pid = fork();
     if (pid == 0) {
         close(pair[0]);
-        exec_mapper(session->uuid, pair[1], *words);
+        exec_mapper(session, pair[1], *words);
     }
+    session->mapper = pid;
     close(pair[1]);
     ssize_t n = read(pair[0], answer, sizeof answer - 1);
     close(pair[0]);
@@ -231,6 +273,17 @@ static int do_map(const struct session *session, char ***words)
         (*words)++;
     printf("map: %s, process %d\n", n == 0 ? "OK" : answer, (int)pid);
     return pid > 0 && n == 0 ? EXIT_SUCCESS : EXIT_MAPPER;
+}
+
+static int do_end(struct session *session)
+{
+    if (session->mapper <= 0)
+        return EXIT_USAGE;
+    kill(session->mapper, SIGKILL);
+    waitpid(session->mapper, NULL, 0);
+    session->mapper = 0;
+    puts("end: OK");
+    return EXIT_SUCCESS;
 }
 
 static int do_slot(const struct session *session, const char *word)
@@ -247,7 +300,11 @@ static int do_slot(const struct session *session, const char *word)
         {"failed", plugin->vm_start_failed},
     };
     struct hugevm_vm_ref vm = {
-        .size = sizeof vm, .uuid = session->uuid, .generation = session->generation};
+        .size = sizeof vm,
+        .uuid = session->uuid,
+        .generation = session->generation,
+        .memory_directories =
+            (const char *const *)(session->n_directories > 0 ? session->directories : NULL)};
     struct hugevm_error error = {.size = sizeof error};
     for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
         if (strcmp(slots[i].word, word) == 0)
@@ -257,10 +314,20 @@ static int do_slot(const struct session *session, const char *word)
 
 static int do_word(struct session *session, const char *word, char ***words)
 {
-    if (strcmp(word, "before") == 0)
-        return do_before(session, words);
+    if (strcmp(word, "before") == 0 || strcmp(word, "migrate") == 0)
+        return do_before(session, word, words);
     if (strcmp(word, "map") == 0)
         return do_map(session, words);
+    if (strcmp(word, "end") == 0)
+        return do_end(session);
+    if (strcmp(word, "launches") == 0) {
+        session->vm_flags |= HUGEVM_VM_WILL_CALL_LAUNCHING;
+        return EXIT_SUCCESS;
+    }
+    if (**words != NULL && strcmp(word, "dir") == 0 && session->n_directories < MAX_DIRECTORIES) {
+        session->directories[session->n_directories++] = *(*words)++;
+        return EXIT_SUCCESS;
+    }
     if (strcmp(word, "hold") == 0) {
         puts("holding");
         fflush(stdout);

@@ -48,6 +48,7 @@ SCENARIOS = {
     "hugevm-nodes": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-nodes.sh"),
     "hugevm-killed": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-killed.sh"),
     "hugevm-beside": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-beside.sh"),
+    "hugevm-orders": (["--mem", "1G", *HUGEVM_KERNEL], ["orders"], "hugevm-orders.sh"),
 }
 
 POINT = re.compile(r"(ok|not ok)\b *\d*(.*)")
