@@ -207,11 +207,28 @@ gboolean hv_execute_steps(const HvExecutor *executor, const GArray *steps, GErro
     return TRUE;
 }
 
-/* Pools that a give-back has to look at: grown pages or an open intent. */
-static gboolean is_concerned(const HvLedger *ledger, const HvPool *pool)
+/*
+ * Gives back in one pool, if there is anything to do. Pages that are due are worth
+ * waiting for whoever resizes the size. An open intent may be that of a writer at
+ * work, who will close it himself: so it is looked at only if nobody is.
+ */
+static gboolean give_back_in(const HvExecutor *executor, const HvWorld *world, const HvPool *pool,
+                             GError **error)
 {
-    return hv_ledger_grown_pages(ledger, pool->node, pool->size_kib) > 0 ||
-           hv_ledger_has_intent(ledger, pool->node, pool->size_kib);
+    HvPoolWriter writer = executor->writer;
+    HvResize resize = {pool->node, pool->size_kib, decide_give_back, 0};
+    HvResized resized;
+    g_autoptr(GError) local = NULL;
+    gboolean is_due = hv_plan_give_back_pages(world, pool) > 0;
+    if (!is_due && !hv_ledger_has_intent(world->ledger, pool->node, pool->size_kib))
+        return TRUE;
+    if (!is_due)
+        writer.deadline_us = 0;
+    if (hv_pool_resize(&writer, &resize, &resized, &local) ||
+        (!is_due && g_error_matches(local, HV_ERROR, HV_ERROR_TIMEOUT)))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
 }
 
 static gint by_size_descending(gconstpointer a, gconstpointer b)
@@ -230,16 +247,13 @@ gboolean hv_execute_give_back(const HvExecutor *executor, GError **error)
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(executor->writer.root, error);
     if (snapshot == NULL)
         return FALSE;
-    g_array_sort(snapshot->pools, by_size_descending);
+    g_autoptr(GArray) pools = g_array_copy(snapshot->pools);
+    g_array_sort(pools, by_size_descending);
+    HvWorld world = {snapshot, executor->writer.settings, ledger, NULL};
     gboolean is_good = TRUE;
-    for (guint i = 0; i < snapshot->pools->len; i++) {
-        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
-        HvResize resize = {pool->node, pool->size_kib, decide_give_back, 0};
-        HvResized resized;
-        if (is_concerned(ledger, pool))
-            is_good =
-                hv_pool_resize(&executor->writer, &resize, &resized, is_good ? error : NULL) &&
-                is_good;
+    for (guint i = 0; i < pools->len; i++) {
+        const HvPool *pool = &g_array_index(pools, HvPool, i);
+        is_good = give_back_in(executor, &world, pool, is_good ? error : NULL) && is_good;
     }
     return is_good;
 }

@@ -63,6 +63,7 @@ typedef struct {
     HvSnapshot *snapshot;
     HvOutcome *outcome; /* request and plan are in here */
     gboolean is_dry_run;
+    gint64 give_up_us;   /* until when pages that others took are waited for; monotonic clock */
     gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
 } HvStart;
 

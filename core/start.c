@@ -15,6 +15,7 @@
 
 #define EXPOSED_WAIT_US (1 * G_USEC_PER_SEC)
 #define EXPOSED_POLL_US (50 * 1000)
+#define TAKEN_WAIT_US (3 * G_USEC_PER_SEC)
 #define SHORT_LOCK_WAIT_US (1 * G_USEC_PER_SEC)
 
 static void plan_once(HvStart *start, const HvLedger *ledger)
@@ -340,6 +341,29 @@ static gboolean guard_pages(HvStart *start, HvStore *store, gint64 deadline_us,
     return snapshot != NULL;
 }
 
+/* Pages for those that others took. Who took them may let go of them in a moment: until then a
+ * shortage is no reason to give up. */
+static gboolean make_up(HvStart *start, HvStore *store, const HvPlan *missing, gint64 deadline_us,
+                        GError **error)
+{
+    gint64 now_us = g_get_monotonic_time();
+    if (now_us >= deadline_us) {
+        set_taken_by_others(start, error);
+        return FALSE;
+    }
+    g_autoptr(GError) local = NULL;
+    if (missing->refusal != NULL)
+        set_refusal(missing->refusal, &local);
+    else if (carry_out(start, store, missing, deadline_us, &local))
+        return TRUE;
+    if (g_error_matches(local, HV_ERROR, HV_ERROR_SHORTAGE) && now_us < start->give_up_us) {
+        g_usleep(EXPOSED_POLL_US);
+        return TRUE;
+    }
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
 /* Gets the pages and guards them, again where others take them in between. */
 static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
@@ -347,6 +371,7 @@ static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GE
         return TRUE;
     if (!carry_out(start, store, start->outcome->plan, deadline_us, error))
         return FALSE;
+    start->give_up_us = g_get_monotonic_time() + TAKEN_WAIT_US;
     for (;;) {
         g_autoptr(HvPlan) missing = NULL;
         gint64 lock_deadline_us = MAX(deadline_us, g_get_monotonic_time() + SHORT_LOCK_WAIT_US);
@@ -354,15 +379,7 @@ static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GE
             return FALSE;
         if (missing == NULL)
             return TRUE;
-        if (missing->refusal != NULL) {
-            set_refusal(missing->refusal, error);
-            return FALSE;
-        }
-        if (g_get_monotonic_time() >= deadline_us) {
-            set_taken_by_others(start, error);
-            return FALSE;
-        }
-        if (!carry_out(start, store, missing, deadline_us, error))
+        if (!make_up(start, store, missing, deadline_us, error))
             return FALSE;
     }
 }

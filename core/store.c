@@ -42,6 +42,7 @@ static void set_store_error(GError **error, const HvStore *store, const char *na
                  is_permission                       ? "run it as root"
                  : errsv == ELOOP || errsv == EISDIR ? "it must be a plain file: remove it"
                  : errsv == ENOSPC                   ? "make room on that file system"
+                 : errsv == EFBIG                    ? "hugevm did not write it: move it away"
                                                      : NULL,
                  "cannot use %s%s%s: %s", store->path, name[0] != '\0' ? "/" : "", name,
                  g_strerror(errsv));
@@ -63,10 +64,16 @@ static gboolean check_directory(const HvStore *store, GError **error)
     return FALSE;
 }
 
-static char *read_boot_id(const HvRoot *root)
+/* Without it nothing can be said of a ledger: one that seems to be of another boot is forgotten. */
+static char *read_boot_id(const HvRoot *root, GError **error)
 {
-    g_autofree char *text = hv_root_read_text(root, "/proc/sys/kernel/random/boot_id", 64, NULL);
-    return g_strdup(text != NULL ? g_strstrip(text) : "");
+    g_autoptr(GError) local = NULL;
+    char *text = hv_root_read_text(root, "/proc/sys/kernel/random/boot_id", 64, &local);
+    if (text != NULL)
+        return g_strstrip(text);
+    hv_set_error(error, HV_ERROR_SYSTEM, NULL, "cannot tell which boot this is: %s",
+                 local->message);
+    return NULL;
 }
 
 HvStore *hv_store_open(const HvRoot *root, gboolean create, GError **error)
@@ -90,8 +97,8 @@ HvStore *hv_store_open(const HvRoot *root, gboolean create, GError **error)
     }
     if (!check_directory(store, error))
         return NULL;
-    store->boot_id = read_boot_id(root);
-    return g_steal_pointer(&store);
+    store->boot_id = read_boot_id(root, error);
+    return store->boot_id != NULL ? g_steal_pointer(&store) : NULL;
 }
 
 void hv_store_free(HvStore *store)
@@ -272,7 +279,6 @@ int hv_store_lock_size(HvStore *store, guint64 size_kib, gint64 deadline_us, GEr
 
 static gboolean write_file(const HvStore *store, const char *name, const char *text)
 {
-    unlinkat(store->directory, LEDGER_NEW, 0); /* left by a writer that was killed */
     g_auto(HvFd) fd = openat(store->directory, LEDGER_NEW,
                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0 || fchmod(fd, 0644) != 0)
@@ -308,7 +314,10 @@ HvTransaction *hv_transaction_begin(HvStore *store, gint64 deadline_us, GError *
     g_autoptr(HvTransaction) transaction = g_new0(HvTransaction, 1);
     transaction->store = store;
     transaction->lock = lock_file(store, LEDGER_LOCK, deadline_us, error);
-    if (transaction->lock < 0 || !load_locked(transaction, error))
+    if (transaction->lock < 0)
+        return NULL;
+    unlinkat(store->directory, LEDGER_NEW, 0); /* left by a writer that was killed */
+    if (!load_locked(transaction, error))
         return NULL;
     /* what was set aside is replaced at once: not every transaction has something to commit */
     if (transaction->is_changed && !hv_transaction_commit(transaction, error))

@@ -23,6 +23,8 @@ import time
 import traceback
 import uuid as uuids
 
+import traces
+
 SYS = "/sys/kernel/mm/hugepages"
 STATE = "/run/hugevm"
 MOUNT = "/dev/hugepages"
@@ -274,6 +276,7 @@ class Bench:
 
     def restore(self):
         self._end_all()
+        traces.remove_all()
         for path in glob.glob(f"{STATE}/ledger*json*"):
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
         for path, content in self.ledger.items():

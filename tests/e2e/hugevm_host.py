@@ -3,7 +3,7 @@
 
     host = Host(module, conf_files=["/etc/hugevm/hugevm.conf"])
     result = host.before_vm_start(xml, {"hugepages": "2048"})
-    host.vm_launching(result.uuid, result.generation)
+    host.vm_launching(result.uuid, result.generation, memory_directories=["/dev/hugepages/vm"])
     ... start result.xml ...
     host.after_vm_start(result.uuid, result.generation)
     ... the VM ends ...
@@ -56,7 +56,8 @@ class Ref(Structure):
     """struct hugevm_vm_ref."""
 
     _fields_ = [("size", c_uint32), ("reserved", c_uint32), ("uuid", c_char_p),
-                ("generation", c_uint64), ("qemu_pid", c_int64)]
+                ("generation", c_uint64), ("qemu_pid", c_int64),
+                ("memory_directories", POINTER(c_char_p))]
 
 
 BEGIN = CFUNCTYPE(c_int32, c_void_p, POINTER(Vm), POINTER(c_void_p), POINTER(Error))
@@ -160,8 +161,11 @@ class Host:
         self._check(slot(self._handle, byref(vm), byref(pointer), byref(error)), error)
         return Result(self.plugin, pointer)
 
-    def _tell(self, slot, uuid, generation, qemu_pid):
+    def _tell(self, slot, uuid, generation, qemu_pid, memory_directories=None):
         ref = sized(Ref, uuid=uuid.encode(), generation=generation, qemu_pid=qemu_pid)
+        if memory_directories is not None:
+            paths = [path.encode() for path in memory_directories]
+            ref.memory_directories = (c_char_p * (len(paths) + 1))(*paths, None)
         error = sized(Error)
         self._check(slot(self._handle, byref(ref), byref(error)), error)
 
@@ -171,8 +175,9 @@ class Host:
     def before_vm_start(self, xml, properties=None, timeout_ms=0):
         return self._begin(self.plugin.before_vm_start, xml, properties, timeout_ms)
 
-    def vm_launching(self, uuid, generation=0, qemu_pid=0):
-        self._tell(self.plugin.vm_launching, uuid, generation, qemu_pid)
+    def vm_launching(self, uuid, generation=0, qemu_pid=0, memory_directories=None):
+        """memory_directories: on hugetlbfs, where QEMU will make its files; None: not known."""
+        self._tell(self.plugin.vm_launching, uuid, generation, qemu_pid, memory_directories)
 
     def after_vm_start(self, uuid, generation=0, qemu_pid=0):
         self._tell(self.plugin.after_vm_start, uuid, generation, qemu_pid)
