@@ -10,9 +10,12 @@
  * is recorded, and a process that is killed between making one and the ledger's
  * commit, or between commit and removal, leaves only what the next sweep finds.
  *
- * The exchange has a gap: the kernel gives a mount nothing while the guard holds the
- * pages. It is two system calls long; a page lost in it may be back at once, so
- * the mount is tried again for a moment.
+ * A guard is a mount in the vault where QEMU will make files in a hugetlbfs: it
+ * becomes the launch mount without its pages ever being open to others. A segment is
+ * what is left for memfd, and for a kernel before 5.2 or a host that lets us mount
+ * nothing hidden. To exchange one for a launch mount has a gap, since the kernel
+ * gives a mount nothing while the segment holds the pages: it is two system calls
+ * long, and a page lost in it may be back at once, so the mount is tried for a moment.
  */
 #include "custody.h"
 
@@ -21,6 +24,7 @@
 #include "guard.h"
 #include "launch-mount.h"
 #include "page-size.h"
+#include "vault.h"
 
 #include <string.h>
 
@@ -57,8 +61,15 @@ static gboolean is_guard_of(const HvGuard *guard, const HvClaim *claim)
     return guard->generation_bits == (claim->generation & HV_GUARD_GENERATION_MASK);
 }
 
-/* Removes the claim's guards; size_kib 0: of all sizes. */
-static void drop_guards(const HvRoot *root, const HvClaim *claim, guint64 size_kib)
+static HvVaultName vault_name(const HvClaim *claim, guint64 size_kib)
+{
+    HvVaultName name = {.generation = claim->generation, .size_kib = size_kib};
+    g_strlcpy(name.uuid, claim->uuid, sizeof name.uuid);
+    return name;
+}
+
+/* Removes the claim's segments; size_kib 0: of all sizes. */
+static void drop_segments(const HvRoot *root, const HvClaim *claim, guint64 size_kib)
 {
     g_autoptr(GArray) guards = hv_guard_list(root);
     for (guint i = 0; i < guards->len; i++) {
@@ -68,34 +79,53 @@ static void drop_guards(const HvRoot *root, const HvClaim *claim, guint64 size_k
     }
 }
 
-static HvGuardResult refuse_guard(int errsv, guint64 size_kib, char **out_warning)
+static void drop_guards(const HvRoot *root, const HvClaim *claim)
 {
+    g_autoptr(GArray) sizes = sizes_of(claim);
+    for (guint i = 0; claim->from_hugetlbfs && i < sizes->len; i++) {
+        HvVaultName name = vault_name(claim, g_array_index(sizes, guint64, i));
+        hv_vault_drop(&name);
+    }
+    drop_segments(root, claim, 0);
+}
+
+/* 0, or errno; *out_warning: the host allows no guard. */
+static int make_guard(const HvRoot *root, const HvClaim *claim, guint64 size_kib,
+                      char **out_warning)
+{
+    guint64 bytes = bytes_of(claim, size_kib);
+    HvVaultName name = vault_name(claim, size_kib);
+    int errsv = ENOSYS;
+    if (claim->from_hugetlbfs && hv_vault_is_supported())
+        errsv = hv_vault_put(&name, bytes);
+    if (errsv == 0 || errsv == ENOMEM)
+        return errsv;
+    if (!hv_guard_survives_its_maker(root)) {
+        *out_warning = g_strdup("the VM's pages are not guarded until QEMU has them, because "
+                                "kernel.shm_rmid_forced is 1: set it to 0");
+        return EPERM;
+    }
+    errsv = hv_guard_make(claim->generation, size_kib, bytes);
+    if (errsv == 0 || errsv == ENOMEM)
+        return errsv;
     g_autofree char *size = hv_format_kib(size_kib);
-    if (errsv == ENOMEM)
-        return HV_GUARD_SHORT;
     *out_warning = g_strdup_printf("pages of %s are not guarded until QEMU has them: a shared "
                                    "memory segment of them cannot be made (%s)",
                                    size, g_strerror(errsv));
-    return HV_GUARD_NONE;
+    return errsv;
 }
 
 HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_warning)
 {
     if (!hv_root_is_machine(root))
         return HV_GUARD_NONE;
-    if (!hv_guard_survives_its_maker(root)) {
-        *out_warning = g_strdup("the VM's pages are not guarded until QEMU has them, because "
-                                "kernel.shm_rmid_forced is 1: set it to 0");
-        return HV_GUARD_NONE;
-    }
     g_autoptr(GArray) sizes = sizes_of(claim);
     for (guint i = 0; i < sizes->len; i++) {
-        guint64 size_kib = g_array_index(sizes, guint64, i);
-        int errsv = hv_guard_make(claim->generation, size_kib, bytes_of(claim, size_kib));
+        int errsv = make_guard(root, claim, g_array_index(sizes, guint64, i), out_warning);
         if (errsv == 0)
             continue;
-        drop_guards(root, claim, 0);
-        return refuse_guard(errsv, size_kib, out_warning);
+        drop_guards(root, claim);
+        return errsv == ENOMEM ? HV_GUARD_SHORT : HV_GUARD_NONE;
     }
     claim->state = HV_CLAIM_GUARDED;
     return HV_GUARDED;
@@ -137,16 +167,28 @@ static GArray *find_targets(const HvClaim *claim, const char *const *directories
     return g_steal_pointer(&targets);
 }
 
-static gboolean exchange(const HvRoot *root, const HvClaim *claim, const Target *target,
-                         GError **error)
+/* Guard -> launch mount. 0, or errno. */
+static int exchange(const HvRoot *root, const HvClaim *claim, const Target *target)
 {
-    int errsv = ENOMEM;
-    drop_guards(root, claim, target->size_kib);
+    HvVaultName name = vault_name(claim, target->size_kib);
+    int errsv = hv_vault_take(&name, target->fd);
+    if (errsv == 0)
+        return 0;
+    hv_vault_drop(&name);
+    drop_segments(root, claim, target->size_kib);
+    errsv = ENOMEM;
     for (guint i = 0; i < MOUNT_TRIES && errsv == ENOMEM; i++) {
         if (i > 0)
             g_usleep(MOUNT_RETRY_US);
         errsv = hv_launch_mount_make(target->fd, claim->uuid, claim->generation, target->options);
     }
+    return errsv;
+}
+
+static gboolean launch_on(const HvRoot *root, const HvClaim *claim, const Target *target,
+                          GError **error)
+{
+    int errsv = exchange(root, claim, target);
     if (errsv == 0)
         return TRUE;
     g_autofree char *size = hv_format_kib(target->size_kib);
@@ -171,9 +213,9 @@ gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const
         targets = find_targets(claim, directories);
     claim->state = targets != NULL ? HV_CLAIM_MOUNTED : HV_CLAIM_LAUNCHING;
     if (targets == NULL && hv_root_is_machine(root))
-        drop_guards(root, claim, 0);
+        drop_guards(root, claim);
     for (guint i = 0; targets != NULL && i < targets->len; i++) {
-        if (exchange(root, claim, &g_array_index(targets, Target, i), error))
+        if (launch_on(root, claim, &g_array_index(targets, Target, i), error))
             continue;
         claim->state = HV_CLAIM_CLAIMED; /* entitled to nothing: the sweep takes the others */
         return FALSE;
@@ -198,11 +240,27 @@ gboolean hv_custody_may_keep_mount(const HvLedger *ledger, const HvLaunchMount *
            claim->generation == mount->generation;
 }
 
+gboolean hv_custody_may_keep_in_vault(const HvLedger *ledger, const HvVaultName *name)
+{
+    const HvClaim *claim = hv_ledger_claim(ledger, name->uuid);
+    return claim != NULL && claim->state == HV_CLAIM_GUARDED &&
+           claim->generation == name->generation &&
+           hv_needs_pages(claim->needs, name->size_kib) > 0;
+}
+
 guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger)
 {
     guint count = 0;
     if (!hv_root_is_machine(root))
         return 0;
+    g_autoptr(GArray) names = hv_vault_list();
+    for (guint i = 0; i < names->len; i++) {
+        const HvVaultName *name = &g_array_index(names, HvVaultName, i);
+        if (hv_custody_may_keep_in_vault(ledger, name))
+            continue;
+        hv_vault_drop(name);
+        count++;
+    }
     g_autoptr(GArray) guards = hv_guard_list(root);
     for (guint i = 0; i < guards->len; i++) {
         const HvGuard *guard = &g_array_index(guards, HvGuard, i);

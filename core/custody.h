@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Custody: what the kernel does for a claim until QEMU has its pages. A guard
- * (guard.h) from the moment they are there, exchanged at launch for a launch mount
- * (launch-mount.h). Called inside a transaction, so that the ledger and what it says
- * about the kernel change together.
+ * Custody: what the kernel does for a claim until QEMU has its pages. A guard from
+ * the moment they are there: a mount in the vault (vault.h), which at launch is
+ * moved onto the VM's directory and is then its launch mount (launch-mount.h); or,
+ * where that cannot be, a segment (guard.h). Called inside a transaction, so that the ledger and
+ * what it says about the kernel change together.
  */
 #pragma once
 
 #include "guard.h"
 #include "launch-mount.h"
+#include "vault.h"
 #include "ledger.h"
 
 typedef enum {
@@ -39,3 +41,4 @@ guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger);
 /* Is some claim entitled to it? What is not, a sweep takes away. */
 gboolean hv_custody_may_keep_guard(const HvLedger *ledger, const HvGuard *guard);
 gboolean hv_custody_may_keep_mount(const HvLedger *ledger, const HvLaunchMount *mount);
+gboolean hv_custody_may_keep_in_vault(const HvLedger *ledger, const HvVaultName *name);

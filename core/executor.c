@@ -209,8 +209,9 @@ gboolean hv_execute_steps(const HvExecutor *executor, const GArray *steps, GErro
 
 /*
  * Gives back in one pool, if there is anything to do. Pages that are due are worth
- * waiting for whoever resizes the size. An open intent may be that of a writer at
- * work, who will close it himself: so it is looked at only if nobody is.
+ * waiting for whoever resizes the size. An open intent, or a count that is not the
+ * recorded one, may come from a writer at work, who will settle it himself: so it is
+ * looked at only if there is none.
  */
 static gboolean give_back_in(const HvExecutor *executor, const HvWorld *world, const HvPool *pool,
                              GError **error)
@@ -220,7 +221,8 @@ static gboolean give_back_in(const HvExecutor *executor, const HvWorld *world, c
     HvResized resized;
     g_autoptr(GError) local = NULL;
     gboolean is_due = hv_plan_give_back_pages(world, pool) > 0;
-    if (!is_due && !hv_ledger_has_intent(world->ledger, pool->node, pool->size_kib))
+    if (!is_due && !hv_ledger_has_intent(world->ledger, pool->node, pool->size_kib) &&
+        !hv_ledger_has_drifted(world->ledger, pool))
         return TRUE;
     if (!is_due)
         writer.deadline_us = 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Guard: a SysV segment of huge pages that nobody ever attaches. The kernel reserves
- * its pages when it is made and keeps them for it, whoever dies: nobody else's mmap
- * or touch gets one of them. One per claim and page size; its key and size tell
- * whose it is, so that it is found again also when the ledger is lost.
+ * Guard of memory that no mount can be made for (memfd), and on hosts without a vault: a SysV
+ * segment of huge pages that nobody ever attaches. The kernel reserves its pages when it is made
+ * and keeps them for it, whoever dies: nobody else's mmap or touch gets one of them. One per claim
+ * and page size; its key and size tell whose it is, so that it is found again also when the ledger
+ * is lost.
  *
  * It belongs to the machine's IPC namespace: none of this is for fixture trees.
  */

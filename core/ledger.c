@@ -126,6 +126,12 @@ gboolean hv_ledger_has_grown(const HvLedger *ledger, int node, guint64 size_kib)
     return find_grown(ledger, node, size_kib) != NULL;
 }
 
+gboolean hv_ledger_has_drifted(const HvLedger *ledger, const HvPool *pool)
+{
+    const HvGrown *grown = find_grown(ledger, pool->node, pool->size_kib);
+    return grown != NULL && grown->persistent_pages != hv_pool_persistent(pool);
+}
+
 gboolean hv_ledger_has_intent(const HvLedger *ledger, int node, guint64 size_kib)
 {
     for (guint i = 0; i < ledger->intents->len; i++) {
