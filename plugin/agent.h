@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The reference in-process agent: an object of its own (hugevm-agent.so), the
- * only one that links libvirt. hugevmctl loads it for `run`.
+ * only one that links libvirt. hugevmctl loads it for `run` and `audit --connect`.
  */
 #pragma once
 
@@ -23,3 +23,12 @@ typedef struct {
 /* Runs one VM from start to end; the exit status of hugevmctl. Prints to stdout and stderr. */
 typedef int (*AgentRunFunction)(const AgentRun *run);
 int hugevm_agent_run(const AgentRun *run);
+
+#define HUGEVM_AGENT_RUNNING_SYMBOL "hugevm_agent_running"
+
+/*
+ * UUIDs of the VMs that a libvirt of this host runs (agent-audit.c), NULL-terminated;
+ * NULL: an error. INVALID for a connection that cannot speak for this host's VMs.
+ */
+typedef char **(*AgentRunningFunction)(const char *uri, GError **error);
+char **hugevm_agent_running(const char *uri, GError **error);

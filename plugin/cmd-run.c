@@ -1,42 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * `run`: everything about it is in the agent's object, which links libvirt. Here
- * only the command line is read and the object loaded.
+ * only the command line is read.
  */
 #include "hugevmctl.h"
 
 #include "agent.h"
-
-#include <dlfcn.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-/* Beside this program (a build tree), else where it was installed. Never from the environment. */
-static char *find_object(const char *name)
-{
-    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-    g_autofree char *directory = g_path_get_dirname(self != NULL ? self : "");
-    g_autofree char *beside = g_build_filename(directory, name, NULL);
-    if (self != NULL && access(beside, F_OK) == 0)
-        return g_steal_pointer(&beside);
-    return g_build_filename(HUGEVM_MODULE_DIR, name, NULL);
-}
-
-static AgentRunFunction load_agent(GError **error)
-{
-    AgentRunFunction function;
-    g_autofree char *path = find_object("hugevm-agent.so");
-    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    void *symbol = object != NULL ? dlsym(object, HUGEVM_AGENT_RUN_SYMBOL) : NULL;
-    if (symbol == NULL) {
-        hv_set_error(error, HV_ERROR_SYSTEM, "install libvirt's client library",
-                     "cannot load the agent: %s", dlerror());
-        return NULL;
-    }
-    memcpy(&function, &symbol, sizeof function);
-    return function;
-}
+#include "object.h"
 
 int cmd_run(const CmdGlobals *globals, int argc, char **argv)
 {
@@ -63,10 +33,12 @@ int cmd_run(const CmdGlobals *globals, int argc, char **argv)
         return cmd_fail(error);
     gsize bytes = 0;
     g_autofree char *xml = cmd_read_file(argv[1], HV_DOMAIN_XML_MAX_BYTES, &bytes, &error);
-    AgentRunFunction agent_run = xml != NULL ? load_agent(&error) : NULL;
+    AgentRunFunction agent_run = NULL;
+    if (xml != NULL)
+        agent_run = (AgentRunFunction)object_load_agent(HUGEVM_AGENT_RUN_SYMBOL, &error);
     if (agent_run == NULL)
         return cmd_fail(error);
-    g_autofree char *module = find_object("hugevm.so");
+    g_autofree char *module = object_find("hugevm.so");
     AgentRun run = {.module_path = module,
                     .root = globals->root,
                     .conf_files = globals->conf_files,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hugevmctl: the command line. Links no libvirt; `run` loads an object of its own
- * for that. Exit status: 0 done, 1 refused, 2 usage, 3 system error.
+ * hugevmctl: the command line. Links no libvirt; `run` and `audit` load an
+ * object of its own for that. Exit status: 0 done, 1 refused, 2 usage, 3 system error.
  */
 #include "hugevmctl.h"
 
@@ -21,6 +21,8 @@ static const Cmd commands[] = {
     {"claims", "", "which VM holds which pages; as root, first as drain", cmd_claims},
     {"release", "UUID", "let go of one VM's claim by hand", cmd_release},
     {"drain", "", "let go of the claims of VMs whose agent and QEMU are gone", cmd_drain},
+    {"audit", "", "the ledger against the kernel and the VMs; --repair sets right what it finds",
+     cmd_audit},
     {"config", "", "effective settings, and where each comes from", cmd_config},
 };
 

@@ -45,8 +45,12 @@ static gboolean is_of_slot(const HvRoot *root, gint64 pid, const char *directory
            memmem(words, n, needle, strlen(needle)) != NULL;
 }
 
-static void end_process(const HvRoot *root, gint64 pid, const char *directory)
+/* What is done with a process of a slot that nobody has locked. */
+typedef void (*Visit)(const HvRoot *root, const char *directory, gint64 pid, gpointer data);
+
+static void end_process(const HvRoot *root, const char *directory, gint64 pid, gpointer data)
 {
+    (void)data;
     HvProcess process = hv_process_identify(root, pid);
     g_auto(HvFd) handle = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
     /* checked after the handle is open: from here on it cannot be another process */
@@ -64,14 +68,20 @@ static void end_process(const HvRoot *root, gint64 pid, const char *directory)
     hv_process_wait_end(root, &process, KILL_WAIT_MS);
 }
 
-static void end_by_pid_file(const HvRoot *root, const char *path, const char *directory)
+static void note_process(const HvRoot *root, const char *directory, gint64 pid, gpointer data)
 {
-    guint64 pid = 0;
-    if (hv_root_read_u64(root, path, &pid, NULL) && pid > 1 && pid < G_MAXINT32)
-        end_process(root, (gint64)pid, directory);
+    if (hv_process_identify(root, pid).pid != 0 && is_of_slot(root, pid, directory))
+        g_array_append_val((GArray *)data, pid);
 }
 
-void slot_end_leftovers(const char *directory)
+static gint64 pid_in_file(const HvRoot *root, const char *path)
+{
+    guint64 pid = 0;
+    return hv_root_read_u64(root, path, &pid, NULL) && pid > 1 && pid < G_MAXINT32 ? (gint64)pid
+                                                                                   : 0;
+}
+
+static void visit_slot(const char *directory, Visit visit, gpointer data)
 {
     g_autoptr(HvRoot) root = hv_root_new(NULL);
     g_autofree char *run = g_strconcat(directory, "/run/qemu", NULL);
@@ -81,16 +91,16 @@ void slot_end_leftovers(const char *directory)
     for (guint i = 0; vms != NULL && vms[i] != NULL; i++) {
         g_autofree char *path = g_strdup_printf("%s/%s", run, vms[i]);
         if (g_str_has_suffix(vms[i], ".pid"))
-            end_by_pid_file(root, path, directory);
+            visit(root, directory, pid_in_file(root, path), data);
     }
     for (guint i = 0; dirs != NULL && dirs[i] != NULL; i++) {
         g_autofree char *path = g_strdup_printf("%s/%s/qmp.pid", probes, dirs[i]);
         if (g_str_has_prefix(dirs[i], "qmp-"))
-            end_by_pid_file(root, path, directory);
+            visit(root, directory, pid_in_file(root, path), data);
     }
 }
 
-void slots_end_leftovers(void)
+static void visit_free_slots(Visit visit, gpointer data)
 {
     g_autoptr(HvRoot) root = hv_root_new(NULL);
     g_auto(GStrv) names = hv_root_list(root, SLOTS_DIRECTORY, NULL);
@@ -100,6 +110,18 @@ void slots_end_leftovers(void)
         g_autofree char *directory = g_strdup_printf(SLOTS_DIRECTORY "/%s", names[i]);
         g_auto(HvFd) lock = slot_lock(directory, NULL);
         if (lock >= 0)
-            slot_end_leftovers(directory);
+            visit_slot(directory, visit, data);
     }
+}
+
+void slots_end_leftovers(void)
+{
+    visit_free_slots(end_process, NULL);
+}
+
+GArray *slots_list_leftovers(void)
+{
+    GArray *pids = g_array_new(FALSE, TRUE, sizeof(gint64));
+    visit_free_slots(note_process, pids);
+    return pids;
 }

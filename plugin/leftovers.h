@@ -12,8 +12,8 @@
 /* The slot's lock, to be closed; -1: somebody has it, or an error is set. */
 int slot_lock(const char *directory, GError **error);
 
-/* Ends what was left in a slot whose lock the caller holds. Says on stderr what it ends. */
-void slot_end_leftovers(const char *directory);
-
-/* The same for all slots that nobody has locked. */
+/* Ends what was left in all slots that nobody has locked. Says on stderr what it ends. */
 void slots_end_leftovers(void);
+
+/* The processes that it would end (gint64); none for who may not try the locks. */
+GArray *slots_list_leftovers(void);

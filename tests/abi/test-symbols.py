@@ -94,8 +94,8 @@ def exports_one_function(a):
     same(promised(a.map), {"hugevm_plugin_negotiate"}, "the version script promises")
 
 
-def agent_exports_one_function(a):
-    same(exported(a.agent), {"hugevm_agent_run"}, "exported")
+def agent_exports_its_functions(a):
+    same(exported(a.agent), {"hugevm_agent_run", "hugevm_agent_running"}, "exported")
 
 
 def weak_is_usual(a):
@@ -144,7 +144,7 @@ def commands_load_no_libvirt(a):
 POINTS = [
     ("the module exports exactly what its version script says", exports_equal_script),
     ("that is hugevm_plugin_negotiate and nothing else", exports_one_function),
-    ("the agent's object exports one function", agent_exports_one_function),
+    ("the agent's object exports what hugevmctl loads, and nothing else", agent_exports_its_functions),
     ("the module leaves no weak symbol undefined but the usual ones", weak_is_usual),
     ("the module is marked NODELETE", has_nodelete),
     ("the module has no text relocations", has_no_text_relocations),

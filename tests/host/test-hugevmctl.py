@@ -318,11 +318,170 @@ class Claims(HostCase):
             self.assertIn("newer", result.stderr)
 
 
+class Audit(HostCase):
+    """A tree that is as a sound host would be, and then is not."""
+
+    claim = {"uuid": UUID, "name": "web\u001b[31m", "generation": 3, "state": "running",
+             "owner_name": "agent", "owner": {"pid": 4711, "start_ticks": 5},
+             "qemu": {"pid": 4712, "start_ticks": 6}, "shared": False, "from_hugetlbfs": True,
+             "files": [], "needs": [{"nodes": "any", "size_kib": 2048, "pages": 40}]}
+    sound = {"format": 1, "boot_id": "0b6b6e4c-0000-4000-8000-000000000001", "last_generation": 3,
+             "grown": [{"node": 0, "size_kib": 2048, "grown_pages": 36, "persistent_pages": 96}],
+             "intents": [], "claims": [claim]}
+
+    def setUp(self):
+        super().setUp()
+        self.process(4711, 5, "agent")
+        self.process(4712, 6, "qemu", huge_kib=81920, words=("qemu", "-uuid", UUID))
+        (self.root / "run/hugevm").mkdir(mode=0o755)
+        self.ledger()
+
+    def process(self, pid, start, name, huge_kib=0, words=()):
+        directory = self.root / f"proc/{pid}"
+        directory.mkdir(parents=True)
+        (directory / "stat").write_text(f"{pid} ({name}) S" + " 0" * 18 + f" {start} 0\n")
+        (directory / "comm").write_text(name + "\n")
+        (directory / "status").write_text(f"Uid:\t0\t0\t0\t0\nHugetlbPages:\t{huge_kib} kB\n")
+        (directory / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
+
+    def end(self, pid):
+        for path in (self.root / f"proc/{pid}").iterdir():
+            path.unlink()
+        (self.root / f"proc/{pid}").rmdir()
+
+    def ledger(self, **changes):
+        for name in ("ledger.json", "ledger.copy.json"):
+            (self.root / "run/hugevm" / name).write_text(json.dumps({**self.sound, **changes}))
+
+    def kinds(self, *args, status=DONE):
+        report = self.json_of("audit", *args, status=status)
+        self.assertEqual(set(report), {"version", "findings", "remaining"})
+        self.assertEqual(report["version"], 1)
+        for finding in report["findings"]:
+            self.assertEqual(set(finding), {"kind", "level", "uuid", "text", "repair", "hint"})
+            self.assertTrue(finding["text"].isprintable(), finding["text"])
+        return [finding["kind"] for finding in report["findings"]]
+
+    def remaining(self, status=DONE):
+        report = self.json_of("audit", "--repair", status=status)
+        return [finding["kind"] for finding in report["remaining"]]
+
+    def test_sound_host_has_no_findings(self):
+        self.assertEqual(self.kinds(), [])
+        self.assertEqual(self.run_ctl("audit").stdout, "nothing found\n")
+
+    def test_audit_leaves_no_trace(self):
+        self.end(4711)
+        self.end(4712)
+        before = self.files()
+        self.kinds(status=REFUSED)
+        self.run_ctl("audit")
+        self.assertEqual(self.files(), before)
+
+    def test_dead_claim_is_found_and_removed(self):
+        self.end(4712)
+        self.assertEqual(self.kinds(status=REFUSED), ["dead-claim"])
+        self.assertNotIn("dead-claim", self.remaining(status=REFUSED))
+        self.assertEqual(self.json_of("claims")["claims"], [])
+
+    def test_findings_are_printed_before_the_repair(self):
+        self.end(4712)
+        text = self.run_ctl("audit", "--repair").stdout
+        before, after = text.split("after the repair:\n")
+        self.assertIn(f"error: dead-claim: VM {UUID} 'web\\x1b[31m'", before)
+        self.assertNotIn("dead-claim", after)
+
+    def test_with_json_the_findings_go_to_stderr_first(self):
+        self.end(4712)
+        result = self.run_ctl("--json", "audit", "--repair")
+        self.assertIn("error: dead-claim", result.stderr)
+        self.assertEqual(json.loads(result.stdout)["findings"][0]["kind"], "dead-claim")
+
+    def test_agent_that_has_missed_the_end_is_found(self):
+        self.end(4712)
+        self.ledger(claims=[{**self.claim, "qemu": {"pid": 0, "start_ticks": 0}}])
+        self.assertEqual(self.kinds(status=REFUSED), ["ended-claim"])
+        self.assertEqual(self.remaining(status=REFUSED), ["ended-claim"])
+
+    def test_vm_without_claim_is_a_note(self):
+        self.process(5000, 7, "qemu", 65536, ("qemu", "-name", "guest=db,x=y", "-uuid", UUID[::-1]
+                                              .replace("-", "")))
+        self.assertEqual(self.kinds(), ["outside-vm"])
+        self.assertIn("note: outside-vm: VM", self.run_ctl("audit").stdout)
+        self.assertIn("'db'", self.run_ctl("audit").stdout)
+
+    def test_other_user_of_pages_is_a_note(self):
+        self.process(5000, 7, "db", 2048)
+        self.assertEqual(self.kinds(), ["foreign-use"])
+
+    def test_killed_writer_is_found_and_made_good(self):
+        self.ledger(grown=[], intents=[{"node": 0, "size_kib": 2048, "before_pages": 90,
+                                        "target_pages": 120, "others_pages": 0}])
+        self.assertEqual(self.kinds(status=REFUSED), ["open-intent"])
+        self.assertNotIn("open-intent", self.remaining())
+
+    def test_pool_resized_by_somebody_else_is_a_note(self):
+        self.ledger(grown=[{"node": 0, "size_kib": 2048, "grown_pages": 36,
+                            "persistent_pages": 106}])
+        self.assertEqual(self.kinds(), ["drift"])
+
+    def test_damaged_ledger_is_found_and_replaced(self):
+        path = self.root / "run/hugevm/ledger.json"
+        path.write_text("{{{")
+        self.assertEqual(self.kinds(status=REFUSED), ["ledger-damaged"])
+        self.assertEqual(path.read_text(), "{{{")
+        self.assertEqual(self.remaining(), [])
+        self.assertEqual(len(self.json_of("claims")["claims"]), 1)
+
+    def test_two_damaged_ledgers_are_found_and_replaced(self):
+        for name in ("ledger.json", "ledger.copy.json"):
+            (self.root / "run/hugevm" / name).write_text("[]")
+        self.assertEqual(self.kinds(status=REFUSED), ["ledger-damaged", "outside-vm"])
+        self.assertEqual(self.remaining(), ["outside-vm"])
+
+    def test_ledger_of_another_boot_is_a_note(self):
+        self.ledger(boot_id="another")
+        self.assertEqual(self.kinds(), ["ledger-other-boot", "outside-vm"])
+
+    def test_newer_ledger_is_a_system_error(self):
+        self.ledger(format=2)
+        self.assertEqual(self.run_ctl("audit").returncode, SYSTEM)
+
+    def test_guards_without_a_ledger_are_found(self):
+        (self.root / "run/hugevm/ledger.json").unlink()
+        (self.root / "run/hugevm/ledger.copy.json").unlink()
+        self.end(4712)
+        path = self.root / "proc/sysvipc/shm"
+        path.parent.mkdir()
+        path.write_text(f"key shmid\n{0x487 << 20 | 11 << 15 | 3} 9 600 {40 << 21} 1 0 0 0 0 0 0 "
+                        "0 0 1 0 0\n")
+        self.assertEqual(self.kinds(status=REFUSED), ["ledger-missing", "stray-guard"])
+
+    def test_guards_that_die_with_their_maker_are_a_note(self):
+        path = self.root / "proc/sys/kernel/shm_rmid_forced"
+        path.write_text("1\n")
+        self.assertEqual(self.kinds(), ["short-lived-guards"])
+
+    def test_host_without_hugevm_has_no_findings(self):
+        self.make("no-hugetlb.txt")
+        self.assertEqual(self.kinds(), [])
+        self.assertFalse((self.root / "run/hugevm").exists())
+
+    def test_libvirt_of_another_host_is_not_asked(self):
+        for uri in ("qemu+ssh://other/system", "qemu+tcp://127.0.0.1/system", "test:///default",
+                    "xen:///system", "nonsense"):
+            with self.subTest(uri=uri):
+                result = self.run_ctl("audit", "--connect", uri)
+                self.assertEqual(result.returncode, USAGE, result.stderr)
+                self.assertIn(uri, result.stderr)
+                self.assertEqual(result.stdout, "")
+
+
 class Usage(HostCase):
     def test_misuse_is_told_with_status_2(self):
         for args in ([], ["fly"], ["--fly"], ["status", "more"], ["plan"], ["plan", "a", "b"],
                      ["status", "--fly"], ["release"], ["plan", "-", "--property", "x"],
-                     ["run", "-", "--for", "-1"], ["config", "x"]):
+                     ["run", "-", "--for", "-1"], ["config", "x"], ["audit", "x"], ["audit", "-c"]):
             with self.subTest(args=args):
                 result = self.run_ctl(*args, stdin=domain())
                 self.assertEqual(result.returncode, USAGE, result.stderr)

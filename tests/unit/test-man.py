@@ -131,6 +131,12 @@ def make_ledger(root):
     (root / "run/hugevm").chmod(0o755)
 
 
+def make_user_of_pages(root):
+    """A process that audit has a note for."""
+    write(root / "proc/8/status", "Name:\tdb\nUid:\t0\t0\t0\t0\nHugetlbPages:\t2048 kB\n")
+    write(root / "proc/8/comm", "db\n")
+
+
 def make_host(root):
     write(root / "proc/meminfo",
           "MemTotal: 16777216 kB\nMemFree: 16777216 kB\nMemAvailable: 16777216 kB\n"
@@ -141,6 +147,7 @@ def make_host(root):
     for node in (0, 1):
         make_pool(root, node, 2048, 8)
     make_ledger(root)
+    make_user_of_pages(root)
 
 
 def keys(value, prefix=""):
@@ -186,6 +193,18 @@ def check_json(ctl, doc):
                 documented |= {key for key in bold(text) if ".need[]." in key}
             wrong += difference(f"JSON key of {command}", documented, real)
     return wrong
+
+
+def check_findings(_ctl, doc):
+    table = (doc.parent / "core/audit.c").read_text(encoding="utf-8")
+    real = set(re.findall(r'^    \[HV_FINDING_\w+\] = {"([a-z-]+)", (FALSE|TRUE)', table,
+                          re.MULTILINE))
+    text = Page(doc / "hugevmctl.8.scd").sections("##")["audit"]
+    errors, notes = text.split("\nErrors:\n")[1].split("\nNotes, ")
+    documented = {(name, level) for part, level in ((errors, "FALSE"), (notes, "TRUE"))
+                  for line in terms(part) for name in bold(line)}
+    return difference("finding", {" ".join(one) for one in documented},
+                      {" ".join(one) for one in real})
 
 
 def check_keys(ctl, doc):
@@ -264,6 +283,7 @@ def main(path, directory):
         ("hugevmctl(8) has every command and no other", check_commands),
         ("hugevmctl(8) has every option of every command and no other", check_options),
         ("hugevmctl(8) has every key of the JSON and no other", check_json),
+        ("hugevmctl(8) has every finding of audit and no other", check_findings),
         ("hugevm.conf(5) has every key and no other", check_keys),
         ("hugevm.conf(5) has the built-in value of every key", check_defaults),
         ("hugevm-plugin(7) has every error with its number and no other", check_errors),
