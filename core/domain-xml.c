@@ -103,6 +103,19 @@ static char *find_sharer(const xmlNode *root)
     return sharer;
 }
 
+/* libvirt adds a balloon where the XML is silent about it. */
+static gboolean may_discard(const xmlNode *root)
+{
+    const xmlNode *devices = hv_dom_child(root, "devices");
+    const xmlNode *balloon = devices != NULL ? hv_dom_child(devices, "memballoon") : NULL;
+    if (balloon == NULL || !hv_dom_attribute_is(balloon, "model", "none"))
+        return TRUE;
+    for (const xmlNode *node = devices->children; node != NULL; node = node->next)
+        if (hv_dom_is(node, "memory", NULL) && hv_dom_attribute_is(node, "model", "virtio-mem"))
+            return TRUE;
+    return FALSE;
+}
+
 /* The first child of that name and namespace. */
 static const xmlNode *child_in(const xmlNode *parent, const char *name, const char *name_space)
 {
@@ -154,6 +167,7 @@ HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error)
     if (!read_identity(domain, dom, error) || !hv_domain_read_memory(domain, dom, error))
         return NULL;
     domain->sharer = find_sharer(root);
+    domain->may_discard = may_discard(root);
     read_metadata(domain, root);
     return g_steal_pointer(&domain);
 }

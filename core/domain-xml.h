@@ -62,6 +62,7 @@ typedef struct {
     GArray *devices; /* HvMemoryDevice */
     char *sharer; /* first device that cannot work with private memory, as "interface 'vhostuser'";
                      NULL: none */
+    gboolean may_discard;      /* has a device by which the guest gives back pages that it had */
     GHashTable *ovirt_custom;  /* char * -> char *: <ovirt-vm:custom> */
     GHashTable *hugevm_custom; /* char * -> char *: children of hugevm's own metadata element */
     /* spans for the edit; end == 0: the element is not there */

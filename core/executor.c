@@ -259,3 +259,25 @@ gboolean hv_execute_give_back(const HvExecutor *executor, GError **error)
     }
     return is_good;
 }
+
+gboolean hv_execute_hand_over(const HvExecutor *executor, GError **error)
+{
+    HvPoolWriter writer = executor->writer;
+    g_autoptr(HvLedger) ledger = hv_store_read(writer.store, error);
+    g_autoptr(HvSnapshot) snapshot = ledger != NULL ? hv_snapshot_read(writer.root, error) : NULL;
+    if (snapshot == NULL)
+        return FALSE;
+    HvWorld world = {snapshot, writer.settings, ledger, NULL};
+    writer.deadline_us = 0;
+    for (guint i = 0; i < snapshot->sizes->len; i++) {
+        g_autoptr(GError) local = NULL;
+        guint64 size_kib = g_array_index(snapshot->sizes, HvPageSize, i).size_kib;
+        if (!hv_plan_may_hand_over(&world, size_kib) ||
+            hv_pool_hand_over(&writer, size_kib, &local) ||
+            g_error_matches(local, HV_ERROR, HV_ERROR_TIMEOUT))
+            continue;
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    return TRUE;
+}

@@ -28,3 +28,9 @@ gboolean hv_execute_steps(const HvExecutor *executor, const GArray *steps, GErro
  * nobody needs, in every pool. Goes on after a failure; reports the first.
  */
 gboolean hv_execute_give_back(const HvExecutor *executor, GError **error);
+
+/*
+ * Hands over to the kernel what may be, in every size (hv_plan_may_hand_over). What
+ * somebody else is resizing at the moment is left to the next call.
+ */
+gboolean hv_execute_hand_over(const HvExecutor *executor, GError **error);

@@ -32,6 +32,12 @@ static void add_text(JsonBuilder *builder, const char *name, const char *value)
     json_builder_add_string_value(builder, text);
 }
 
+static void add_boolean(JsonBuilder *builder, const char *name, gboolean value)
+{
+    json_builder_set_member_name(builder, name);
+    json_builder_add_boolean_value(builder, value);
+}
+
 static void add_process(JsonBuilder *builder, const char *name, const HvProcess *process)
 {
     json_builder_set_member_name(builder, name);
@@ -83,10 +89,10 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
     add_process(builder, "owner", &claim->owner);
     add_process(builder, "qemu", &claim->qemu);
     add_needs(builder, claim->needs);
-    json_builder_set_member_name(builder, "shared");
-    json_builder_add_boolean_value(builder, claim->shared);
-    json_builder_set_member_name(builder, "from_hugetlbfs");
-    json_builder_add_boolean_value(builder, claim->from_hugetlbfs);
+    add_boolean(builder, "shared", claim->shared);
+    add_boolean(builder, "from_hugetlbfs", claim->from_hugetlbfs);
+    add_boolean(builder, "may_hand_over", claim->may_hand_over);
+    add_boolean(builder, "is_handed_over", claim->is_handed_over);
     add_files(builder, claim->files);
     json_builder_end_object(builder);
 }
@@ -102,6 +108,8 @@ static void add_pools(JsonBuilder *builder, const HvLedger *ledger)
         add_u64(builder, "size_kib", grown->size_kib);
         add_u64(builder, "grown_pages", grown->grown_pages);
         add_u64(builder, "persistent_pages", grown->persistent_pages);
+        add_u64(builder, "handed_pages", grown->handed_pages);
+        add_u64(builder, "regained_pages", grown->regained_pages);
         json_builder_end_object(builder);
     }
     json_builder_end_array(builder);
@@ -116,6 +124,7 @@ static void add_pools(JsonBuilder *builder, const HvLedger *ledger)
         add_u64(builder, "before_pages", intent->before_pages);
         add_u64(builder, "target_pages", intent->target_pages);
         add_u64(builder, "others_pages", intent->others_pages);
+        add_boolean(builder, "is_handover", intent->is_handover);
         json_builder_end_object(builder);
     }
     json_builder_end_array(builder);
@@ -128,6 +137,7 @@ char *hv_ledger_to_json(const HvLedger *ledger, const char *boot_id)
     add_u64(builder, "format", HV_LEDGER_FORMAT);
     add_text(builder, "boot_id", boot_id);
     add_u64(builder, "last_generation", ledger->last_generation);
+    add_boolean(builder, "handover_failed", ledger->handover_failed);
     add_pools(builder, ledger);
     json_builder_set_member_name(builder, "claims");
     json_builder_begin_array(builder);
@@ -222,7 +232,9 @@ static gboolean read_grown(JsonObject *object, gpointer to)
     HvGrown grown;
     if (!get_node_id(object, &grown.node) || !get_size(object, &grown.size_kib) ||
         !get_u64(object, "grown_pages", &grown.grown_pages) ||
-        !get_u64(object, "persistent_pages", &grown.persistent_pages))
+        !get_u64(object, "persistent_pages", &grown.persistent_pages) ||
+        !get_u64(object, "handed_pages", &grown.handed_pages) ||
+        !get_u64(object, "regained_pages", &grown.regained_pages))
         return FALSE;
     if (hv_ledger_has_grown(ledger, grown.node, grown.size_kib))
         return FALSE;
@@ -237,7 +249,8 @@ static gboolean read_intent(JsonObject *object, gpointer to)
     if (!get_node_id(object, &intent.node) || !get_size(object, &intent.size_kib) ||
         !get_u64(object, "before_pages", &intent.before_pages) ||
         !get_u64(object, "target_pages", &intent.target_pages) ||
-        !get_u64(object, "others_pages", &intent.others_pages))
+        !get_u64(object, "others_pages", &intent.others_pages) ||
+        !get_boolean(object, "is_handover", &intent.is_handover))
         return FALSE;
     if (hv_ledger_has_intent(ledger, intent.node, intent.size_kib))
         return FALSE;
@@ -322,6 +335,8 @@ static gboolean read_claim(JsonObject *object, gpointer to)
            copy_text_or_null(object, "name", &claim->name) &&
            get_boolean(object, "shared", &claim->shared) &&
            get_boolean(object, "from_hugetlbfs", &claim->from_hugetlbfs) &&
+           get_boolean(object, "may_hand_over", &claim->may_hand_over) &&
+           get_boolean(object, "is_handed_over", &claim->is_handed_over) &&
            get_u64(object, "generation", &claim->generation) && read_state(object, &claim->state) &&
            read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) &&
@@ -372,6 +387,7 @@ HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger
 
     g_autoptr(HvLedger) ledger = hv_ledger_new();
     if (!get_u64(object, "last_generation", &ledger->last_generation) ||
+        !get_boolean(object, "handover_failed", &ledger->handover_failed) ||
         !read_array(object, "grown", ledger, read_grown) ||
         !read_array(object, "intents", ledger, read_intent) ||
         !read_array(object, "claims", ledger, read_claim))

@@ -129,7 +129,8 @@ gboolean hv_ledger_has_grown(const HvLedger *ledger, int node, guint64 size_kib)
 gboolean hv_ledger_has_drifted(const HvLedger *ledger, const HvPool *pool)
 {
     const HvGrown *grown = find_grown(ledger, pool->node, pool->size_kib);
-    return grown != NULL && grown->persistent_pages != hv_pool_persistent(pool);
+    return grown != NULL && (grown->persistent_pages != hv_pool_persistent(pool) ||
+                             grown->handed_pages > pool->surplus_pages);
 }
 
 gboolean hv_ledger_has_intent(const HvLedger *ledger, int node, guint64 size_kib)
@@ -174,13 +175,47 @@ static void credit(HvGrown *grown, const HvIntent *intent, guint64 now_pages)
                             intent->before_pages - intent->target_pages);
         grown->grown_pages = hv_minus(grown->grown_pages, taken);
         grown->persistent_pages = intent->before_pages - taken;
+        if (intent->is_handover) {
+            grown->handed_pages = hv_plus(grown->handed_pages, taken);
+            grown->regained_pages = 0;
+        }
     }
 }
 
-static void adopt_drift(HvGrown *grown, guint64 now_pages)
+/* Pages of VMs that still run as they did when their size was handed over, less what came back
+ * since: more cannot have been made persistent again. */
+static guint64 regainable_pages(const HvLedger *ledger, guint64 size_kib)
 {
+    guint64 pages = 0;
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (claim->is_handed_over && claim->state == HV_CLAIM_RUNNING)
+            pages = hv_plus(pages, hv_needs_pages(claim->needs, size_kib));
+    }
+    for (guint i = 0; i < ledger->grown->len; i++) {
+        const HvGrown *grown = &g_array_index(ledger->grown, HvGrown, i);
+        if (grown->size_kib == size_kib)
+            pages = hv_minus(pages, grown->regained_pages);
+    }
+    return pages;
+}
+
+/*
+ * What others did. Surplus of ours that is none any more has either gone with its VM,
+ * or was made persistent by a write upwards: the second only as far as the count has
+ * risen, and as such VMs still run.
+ */
+static void adopt_drift(const HvLedger *ledger, HvGrown *grown, const HvPool *pool)
+{
+    guint64 now_pages = hv_pool_persistent(pool);
+    guint64 rise = hv_minus(now_pages, grown->persistent_pages);
+    guint64 no_surplus = hv_minus(grown->handed_pages, pool->surplus_pages);
+    guint64 regained = MIN(MIN(rise, no_surplus), regainable_pages(ledger, grown->size_kib));
     grown->grown_pages = hv_minus(grown->grown_pages, hv_minus(grown->persistent_pages, now_pages));
+    grown->grown_pages = hv_plus(grown->grown_pages, regained);
     grown->persistent_pages = now_pages;
+    grown->handed_pages = MIN(grown->handed_pages, pool->surplus_pages);
+    grown->regained_pages = grown->handed_pages > 0 ? hv_plus(grown->regained_pages, regained) : 0;
 }
 
 static HvGrown *ensure_grown(HvLedger *ledger, const HvIntent *intent)
@@ -198,7 +233,8 @@ static HvGrown *ensure_grown(HvLedger *ledger, const HvIntent *intent)
 static void remove_empty(HvLedger *ledger)
 {
     for (guint i = ledger->grown->len; i > 0; i--)
-        if (g_array_index(ledger->grown, HvGrown, i - 1).grown_pages == 0)
+        if (g_array_index(ledger->grown, HvGrown, i - 1).grown_pages == 0 &&
+            g_array_index(ledger->grown, HvGrown, i - 1).handed_pages == 0)
             g_array_remove_index(ledger->grown, i - 1);
 }
 
@@ -214,9 +250,10 @@ gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool)
     guint64 now_pages = hv_pool_persistent(pool);
     if (has_intent)
         credit(grown, &intent, now_pages);
-    adopt_drift(grown, now_pages);
+    adopt_drift(ledger, grown, pool);
     gboolean is_changed = has_intent || grown->grown_pages != before.grown_pages ||
-                          grown->persistent_pages != before.persistent_pages;
+                          grown->persistent_pages != before.persistent_pages ||
+                          grown->handed_pages != before.handed_pages;
     remove_empty(ledger);
     return is_changed;
 }

@@ -47,15 +47,19 @@ typedef struct {
     GArray *needs;   /* HvNeed */
     gboolean shared;
     gboolean from_hugetlbfs; /* QEMU makes files in a hugetlbfs: not memfd */
-    GArray *files; /* HvFileId: what others may map too; empty: not known, or not shared */
+    gboolean may_hand_over;  /* it keeps every page that it has touched; one page size */
+    gboolean is_handed_over; /* it ran when its page size was handed over to the kernel */
+    GArray *files;           /* HvFileId: what others may map too; empty: not known, not shared */
 } HvClaim;
 
-/* Pages hugevm has added to a pool and not yet given back. */
+/* Pages hugevm has added to a pool and not yet given back, or has handed over to the kernel. */
 typedef struct {
     int node;
     guint64 size_kib;
     guint64 grown_pages;
     guint64 persistent_pages; /* as hugevm left it: tells a change by others */
+    guint64 handed_pages;     /* surplus: goes by itself when its users end */
+    guint64 regained_pages;   /* of these, made persistent by others since: grown again */
 } HvGrown;
 
 /* A pool write that has been begun; outlives its writer only if that was killed. */
@@ -65,13 +69,15 @@ typedef struct {
     guint64 before_pages; /* persistent */
     guint64 target_pages; /* persistent */
     guint64 others_pages; /* of an increase, what stays the administrator's (his page, split) */
+    gboolean is_handover; /* a decrease that makes pages in use surplus */
 } HvIntent;
 
 typedef struct {
     guint64 last_generation;
-    GPtrArray *claims; /* HvClaim */
-    GArray *grown;     /* HvGrown */
-    GArray *intents;   /* HvIntent */
+    gboolean handover_failed; /* this kernel does not do what a handover needs: no more of them */
+    GPtrArray *claims;        /* HvClaim */
+    GArray *grown;            /* HvGrown */
+    GArray *intents;          /* HvIntent */
 } HvLedger;
 
 HvLedger *hv_ledger_new(void);
@@ -102,7 +108,8 @@ void hv_ledger_begin_write(HvLedger *ledger, const HvIntent *intent);
  * Closes the open intent of a pool, of ours or of a writer that was killed, by
  * what the pool shows: credits or debits `grown` by the change of persistent
  * pages, at most by what was intended. Then adopts what others did: a decrease
- * takes from `grown` first, an increase is theirs. The lock of the size is held,
+ * takes from `grown` first; an increase is theirs, but for pages handed over that it
+ * made persistent again. The lock of the size is held,
  * so no live writer is between its write and this. TRUE if that changed anything.
  */
 gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool);

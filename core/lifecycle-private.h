@@ -48,6 +48,15 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
 /* Gives back, but leaves a size that somebody is resizing right now to the next call. */
 gboolean hv_give_back_if_idle(const HvAgent *agent, HvStore *store, GError **error);
 
+/*
+ * Before what is kept for a claim is let go of: makes surplus of its sizes persistent,
+ * which would be paid for with pages that others need. Best effort, until deadline_us.
+ */
+void hv_pin_for_claim(const HvAgent *agent, HvStore *store, const HvVmRef *vm, gint64 deadline_us);
+
+/* Hands over to the kernel what may be. Best effort: the next call does what this one cannot. */
+void hv_hand_over(const HvAgent *agent, HvStore *store);
+
 /* Opens the ledger for an event; *out_store is NULL where hugevm has never claimed anything. */
 gboolean hv_store_open_existing(const HvAgent *agent, HvStore **out_store, GError **error);
 
@@ -63,8 +72,9 @@ typedef struct {
     HvSnapshot *snapshot;
     HvOutcome *outcome; /* request and plan are in here */
     gboolean is_dry_run;
-    gint64 give_up_us;   /* until when pages that others took are waited for; monotonic clock */
-    gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
+    gboolean has_surplus; /* in a size that the VM needs: a guard has to wait for a pin */
+    gint64 give_up_us;    /* until when pages that others took are waited for; monotonic clock */
+    gboolean has_pruned;  /* claims of dead VMs were removed: their pages may be left over */
 } HvStart;
 
 void hv_start_clear(HvStart *start);

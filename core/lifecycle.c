@@ -110,6 +110,26 @@ gboolean hv_store_open_existing(const HvAgent *agent, HvStore **out_store, GErro
     return FALSE;
 }
 
+void hv_pin_for_claim(const HvAgent *agent, HvStore *store, const HvVmRef *vm, gint64 deadline_us)
+{
+    g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
+    const HvClaim *claim = ledger != NULL ? hv_ledger_claim_meant(ledger, vm) : NULL;
+    if (claim == NULL || (claim->state != HV_CLAIM_GUARDED && claim->state != HV_CLAIM_MOUNTED))
+        return;
+    g_autoptr(HvSettings) settings = load_settings_or_default(agent);
+    HvPoolWriter writer = hv_give_back_executor(agent, store, settings).writer;
+    writer.deadline_us = deadline_us;
+    for (guint i = 0; settings->use_dynamic_hugepages && i < claim->needs->len; i++)
+        hv_pool_pin(&writer, g_array_index(claim->needs, HvNeed, i).size_kib, NULL);
+}
+
+void hv_hand_over(const HvAgent *agent, HvStore *store)
+{
+    g_autoptr(HvSettings) settings = load_settings_or_default(agent);
+    HvExecutor executor = hv_give_back_executor(agent, store, settings);
+    hv_execute_hand_over(&executor, NULL);
+}
+
 /* Opens a transaction on an event's claim; *out_claim is NULL where none is meant. */
 static HvTransaction *begin_event(const HvAgent *agent, const HvVmRef *vm, HvStore *store,
                                   HvClaim **out_claim, GError **error)
@@ -130,6 +150,8 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
         return FALSE;
     if (store == NULL)
         return TRUE;
+    if (vm->memory_directories == NULL) /* the guard will be let go of */
+        hv_pin_for_claim(agent, store, vm, event_deadline_us(agent, vm));
     g_autoptr(HvTransaction) transaction = begin_event(agent, vm, store, &claim, error);
     if (transaction == NULL)
         return FALSE;
@@ -169,6 +191,10 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
     hv_custody_sweep(agent->root, transaction->ledger);
+    gboolean may_hand_over = claim->may_hand_over;
+    g_clear_pointer(&transaction, hv_transaction_end);
+    if (may_hand_over)
+        hv_hand_over(agent, store);
     return TRUE;
 }
 
@@ -205,10 +231,14 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
     }
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     gint64 deadline_us = event_deadline_us(agent, vm);
+    hv_pin_for_claim(agent, store, &meant, deadline_us);
     if (!hv_store_drop_claim(store, agent->root, &meant, deadline_us, out_known, error))
         return FALSE;
     HvExecutor executor = hv_give_back_executor(agent, store, settings);
     if (vm->host_waits)
         executor.writer.deadline_us = deadline_us;
-    return hv_execute_give_back(&executor, error);
+    if (!hv_execute_give_back(&executor, error))
+        return FALSE;
+    hv_execute_hand_over(&executor, NULL); /* this one may have stood in the way for the others */
+    return TRUE;
 }

@@ -31,6 +31,7 @@ typedef struct {
     gboolean adopts;        /* a claim that another agent made for this start is taken over */
     gboolean by_libvirtd;   /* the system's daemon starts it: it must know a hugetlbfs */
     gboolean host_waits;    /* the host serves nobody else meanwhile: hook_timeout counts too */
+    gboolean is_incoming;   /* it migrates to this host */
     gboolean tells_launch;  /* vm_launching will come: the pages may be guarded until then */
     guint64 timeout_ms;     /* 0: as configured */
     HvProgressFunc progress;
@@ -68,6 +69,9 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
 
 /* Plans, records the claim, gets the pages; on failure everything is as before. */
 HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error);
+
+/* The same for a VM that migrates to this host. */
+HvOutcome *hv_lifecycle_claim_incoming(const HvAgent *agent, const HvVm *vm, GError **error);
 
 /*
  * The claim's next state. *out_known is FALSE where there is no such claim. After a

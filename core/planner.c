@@ -369,6 +369,40 @@ guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool)
     return MIN(spare, hv_room_returnable(world, pool));
 }
 
+/* Every claim on pages of the size is of a running VM that keeps them; and there is one. */
+static gboolean are_claims_steady(const HvWorld *world, guint64 size_kib)
+{
+    gboolean is_any = FALSE;
+    for (guint i = 0; i < world->ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
+        if (hv_needs_pages(claim->needs, size_kib) == 0)
+            continue;
+        if (claim->state != HV_CLAIM_RUNNING || !claim->may_hand_over || claim->qemu.pid == 0)
+            return FALSE;
+        is_any = TRUE;
+    }
+    return is_any;
+}
+
+gboolean hv_plan_may_hand_over(const HvWorld *world, guint64 size_kib)
+{
+    const HvPageSize *size = hv_snapshot_size(world->snapshot, size_kib);
+    if (!world->settings->use_dynamic_hugepages || !world->settings->handover_auto ||
+        world->ledger->handover_failed || size == NULL || size->overcommit_pages > 0 ||
+        size->resv_pages > 0 || !are_claims_steady(world, size_kib))
+        return FALSE;
+    for (guint i = 0; i < world->snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);
+        if (pool->size_kib == size_kib &&
+            (pool->free_pages > 0 || pool->surplus_pages > 0 ||
+             hv_ledger_has_intent(world->ledger, pool->node, size_kib) ||
+             hv_ledger_grown_pages(world->ledger, pool->node, size_kib) != pool->total_pages))
+            return FALSE;
+    }
+    HvRoom room = hv_room_of_size(world, size_kib);
+    return room.total > 0 && room.in_use == room.held;
+}
+
 guint64 hv_plan_demotable_pages(const HvWorld *world, const HvPool *pool)
 {
     guint64 available = hv_room_on_node(world, pool->size_kib, pool->node);

@@ -43,6 +43,14 @@ gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages
 guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool);
 
 /*
+ * May the pages of a size be handed over to the kernel, by writing 0? They become
+ * surplus, which is a debt of the whole pool: the kernel takes it from whoever frees a
+ * page or lets go of a promise first. So only where there is nobody it could hit: all
+ * pages are hugevm's, in use, and by running VMs that give none back.
+ */
+gboolean hv_plan_may_hand_over(const HvWorld *world, guint64 size_kib);
+
+/*
  * Free pages of a pool that may be split into smaller ones, as the setting
  * `demote` allows: there is no way back, so by default only those hugevm added.
  */

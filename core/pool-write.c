@@ -91,11 +91,18 @@ static guint64 announce_pin(HvLedger *ledger, const HvSnapshot *snapshot, guint6
     for (guint i = 0; surplus > 0 && i < snapshot->pools->len; i++) {
         const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
         guint64 persistent = hv_pool_persistent(pool);
-        HvIntent intent = {pool->node, size_kib, persistent, persistent + surplus, 0};
+        HvIntent intent = {pool->node, size_kib, persistent, persistent + surplus, 0, FALSE};
         if (pool->size_kib == size_kib)
             hv_ledger_begin_write(ledger, &intent);
     }
     return surplus > 0 ? total : 0;
+}
+
+/* For a pin and nothing else. */
+static guint64 decide_same(const HvWorld *world, const HvPool *pool, guint64 pages)
+{
+    (void)world, (void)pages;
+    return pool->total_pages;
 }
 
 /* Settles, decides, and records what will be written, in one transaction. */
@@ -113,10 +120,12 @@ static gboolean announce(const HvPoolWriter *writer, const HvResize *resize, Wri
     HvWorld world = {snapshot, writer->settings, transaction->ledger, writer->self_uuid};
     Write write = {.before_total = pool->total_pages};
     write.write_total = resize->decide(&world, pool, resize->pages);
-    if (write.write_total != write.before_total) {
+    gboolean is_due = write.write_total != write.before_total;
+    if (is_due || (resize->decide == decide_same && pool->surplus_pages > 0)) {
         guint64 pin_total = announce_pin(transaction->ledger, snapshot, resize->size_kib);
         write.is_pin = pin_total > 0;
-        HvIntent intent = {resize->node, resize->size_kib, pool->total_pages, write.write_total, 0};
+        HvIntent intent = {resize->node, resize->size_kib, pool->total_pages, write.write_total, 0,
+                           FALSE};
         if (write.is_pin)
             write.write_total = pin_total;
         else
@@ -186,6 +195,98 @@ gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvRe
     return TRUE;
 }
 
+/* A pool of the size that has surplus; -1: none. */
+static int node_with_surplus(const HvPoolWriter *writer, guint64 size_kib)
+{
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(writer->root, NULL);
+    for (guint i = 0; snapshot != NULL && i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        if (pool->size_kib == size_kib && pool->surplus_pages > 0)
+            return pool->node;
+    }
+    return -1;
+}
+
+gboolean hv_pool_pin(const HvPoolWriter *writer, guint64 size_kib, GError **error)
+{
+    HvResized resized;
+    HvResize resize = {node_with_surplus(writer, size_kib), size_kib, decide_same, 0};
+    return resize.node < 0 || hv_pool_resize(writer, &resize, &resized, error);
+}
+
+/* Records that all persistent pages of the size will become surplus. */
+static gboolean announce_handover(const HvPoolWriter *writer, guint64 size_kib, gboolean *out_may,
+                                  GError **error)
+{
+    g_autoptr(HvTransaction) transaction =
+        hv_transaction_begin(writer->store, writer->deadline_us, error);
+    g_autoptr(HvSnapshot) snapshot =
+        transaction != NULL ? read_settled(writer, transaction, size_kib, error) : NULL;
+    if (snapshot == NULL)
+        return FALSE;
+    HvWorld world = {snapshot, writer->settings, transaction->ledger, NULL};
+    *out_may = hv_plan_may_hand_over(&world, size_kib);
+    for (guint i = 0; *out_may && i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        HvIntent intent = {pool->node, size_kib, pool->total_pages, 0, 0, TRUE};
+        if (pool->size_kib == size_kib && pool->total_pages > 0)
+            hv_ledger_begin_write(transaction->ledger, &intent);
+    }
+    for (guint i = 0; *out_may && i < transaction->ledger->claims->len; i++) {
+        HvClaim *claim = g_ptr_array_index(transaction->ledger->claims, i);
+        if (hv_needs_pages(claim->needs, size_kib) > 0)
+            claim->is_handed_over = TRUE;
+    }
+    if (*out_may)
+        transaction->is_changed = TRUE;
+    return hv_transaction_commit(transaction, error);
+}
+
+/* Reads back. *out_is_sound: what is there is surplus in use, and nothing else. */
+static gboolean record_handover(const HvPoolWriter *writer, guint64 size_kib,
+                                gboolean *out_is_sound, GError **error)
+{
+    g_autoptr(HvTransaction) transaction =
+        hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
+    g_autoptr(HvSnapshot) snapshot =
+        transaction != NULL ? read_settled(writer, transaction, size_kib, error) : NULL;
+    if (snapshot == NULL)
+        return FALSE;
+    *out_is_sound = TRUE;
+    for (guint i = 0; i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        if (pool->size_kib == size_kib &&
+            (pool->free_pages > 0 || pool->surplus_pages != pool->total_pages))
+            *out_is_sound = FALSE;
+    }
+    if (!*out_is_sound) {
+        transaction->ledger->handover_failed = TRUE;
+        transaction->is_changed = TRUE;
+    }
+    return hv_transaction_commit(transaction, error);
+}
+
+gboolean hv_pool_hand_over(const HvPoolWriter *writer, guint64 size_kib, GError **error)
+{
+    gboolean may = FALSE, is_sound = TRUE;
+    g_auto(HvFd) lock = hv_store_lock_size(writer->store, size_kib, writer->deadline_us, error);
+    if (lock < 0 || !announce_handover(writer, size_kib, &may, error))
+        return FALSE;
+    if (!may)
+        return TRUE;
+    g_autofree char *path = global_file(size_kib);
+    g_autoptr(GError) write_error = NULL;
+    gboolean is_written = hv_root_write_u64(writer->root, path, 0, &write_error);
+    if (!record_handover(writer, size_kib, &is_sound, error))
+        return FALSE;
+    if (!is_written)
+        g_propagate_error(error, g_steal_pointer(&write_error));
+    if (is_sound || !is_written)
+        return is_written;
+    hv_fd_clear(&lock);
+    return hv_pool_pin(writer, size_kib, error);
+}
+
 /* Pages that may be split now: as planned, but never one that is promised or that others hold. */
 static guint64 splittable(const HvWorld *world, const HvPool *large, const HvPool *small,
                           guint64 pages)
@@ -217,10 +318,15 @@ static gboolean announce_split(const HvPoolWriter *writer, const HvSplit *split,
         guint64 ratio = split->size_kib / split->to_kib;
         guint64 own = MIN(*out_pages,
                           hv_ledger_grown_pages(transaction->ledger, split->node, split->size_kib));
-        HvIntent down = {split->node, split->size_kib, large->total_pages,
-                         large->total_pages - *out_pages, 0};
-        HvIntent up = {split->node, split->to_kib, small->total_pages,
-                       small->total_pages + *out_pages * ratio, hv_minus(*out_pages, own) * ratio};
+        HvIntent down = {
+            split->node, split->size_kib, large->total_pages, large->total_pages - *out_pages, 0,
+            FALSE};
+        HvIntent up = {split->node,
+                       split->to_kib,
+                       small->total_pages,
+                       small->total_pages + *out_pages * ratio,
+                       hv_minus(*out_pages, own) * ratio,
+                       FALSE};
         hv_ledger_begin_write(transaction->ledger, &down);
         hv_ledger_begin_write(transaction->ledger, &up);
         transaction->is_changed = TRUE;

@@ -33,6 +33,19 @@ typedef struct {
 gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvResized *out,
                         GError **error);
 
+/*
+ * Makes all surplus of a size persistent, so that no reservation which is dropped and
+ * no page which is freed pays for it. Nothing to do where there is none.
+ */
+gboolean hv_pool_pin(const HvPoolWriter *writer, guint64 size_kib, GError **error);
+
+/*
+ * Hands the pages of a size over to the kernel if hv_plan_may_hand_over() says so. A
+ * kernel that does something else with them is found out by what is read back: all is
+ * made persistent again, and it is not tried any more.
+ */
+gboolean hv_pool_hand_over(const HvPoolWriter *writer, guint64 size_kib, GError **error);
+
 /* Free pages of one size split into the next smaller one, on the same node. */
 typedef struct {
     int node;

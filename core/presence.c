@@ -56,6 +56,9 @@ void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *
 {
     claim->state = HV_CLAIM_RUNNING;
     claim->qemu = *qemu;
+    /* what comes from elsewhere may be thrown away and come again, page by page */
+    if (hv_process_has_word(root, qemu->pid, "-incoming"))
+        claim->may_hand_over = FALSE;
     /* only shared memory has other users; looking for its files takes time */
     if (!claim->shared || qemu->pid == 0)
         return;

@@ -104,15 +104,34 @@ guint64 hv_process_hugetlb_kib(const HvRoot *root, gint64 pid)
     return kib;
 }
 
-static gboolean has_command_line_of(const HvRoot *root, const char *pid, const char *uuid)
+/* The words, each ended by NUL; NULL where they cannot be read, or are too many. */
+static char *read_words(const HvRoot *root, const char *pid, gsize *out_n)
 {
     g_autofree char *path = g_strdup_printf("/proc/%s/cmdline", pid);
     g_autofree char *real = hv_root_path(root, path);
     g_autofree char *words = NULL;
-    gsize n = 0;
     /* GLib ends the bytes with a NUL of its own, so the last word always ends */
-    return g_file_get_contents(real, &words, &n, NULL) && n <= CMDLINE_MAX_BYTES &&
-           is_qemu_of(words, n, uuid);
+    if (!g_file_get_contents(real, &words, out_n, NULL) || *out_n > CMDLINE_MAX_BYTES)
+        return NULL;
+    return g_steal_pointer(&words);
+}
+
+static gboolean has_command_line_of(const HvRoot *root, const char *pid, const char *uuid)
+{
+    gsize n = 0;
+    g_autofree char *words = read_words(root, pid, &n);
+    return words != NULL && is_qemu_of(words, n, uuid);
+}
+
+gboolean hv_process_has_word(const HvRoot *root, gint64 pid, const char *word)
+{
+    gsize n = 0;
+    g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
+    g_autofree char *words = read_words(root, digits, &n);
+    for (const char *at = words; words != NULL && at < words + n; at += strlen(at) + 1)
+        if (strcmp(at, word) == 0)
+            return TRUE;
+    return FALSE;
 }
 
 HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid)

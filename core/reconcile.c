@@ -60,7 +60,10 @@ gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *o
     if (!set_right(agent, transaction, error))
         return FALSE;
     g_clear_pointer(&transaction, hv_transaction_end);
-    return hv_give_back_if_idle(agent, store, error);
+    if (!hv_give_back_if_idle(agent, store, error))
+        return FALSE;
+    hv_hand_over(agent, store);
+    return TRUE;
 }
 
 gboolean hv_lifecycle_recover(const HvAgent *agent, GPtrArray *out_warnings, GError **error)
@@ -118,5 +121,8 @@ gboolean hv_lifecycle_reconcile(const HvAgent *agent, const HvRunning *running, 
     if (!set_right(agent, transaction, error))
         return FALSE;
     g_clear_pointer(&transaction, hv_transaction_end);
-    return hv_give_back_if_idle(agent, store, error);
+    if (!hv_give_back_if_idle(agent, store, error))
+        return FALSE;
+    hv_hand_over(agent, store);
+    return TRUE;
 }

@@ -289,6 +289,7 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
     /* libvirt takes the default size for a bare <hugepages/> from a mount, even for memfd */
     gboolean is_bare = hv_domain_has_bare_hugepages(domain) && request->edit.add_hugepages_kib == 0;
     request->needs_mount = request->needs->len > 0 && (!domain->is_memfd || is_bare);
+    request->keeps_pages = !domain->may_discard;
     return g_steal_pointer(&request);
 }
 

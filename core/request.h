@@ -28,6 +28,7 @@ typedef struct {
     GArray *needs;        /* HvNeed; empty: the VM uses no huge pages */
     gboolean shared;      /* guest memory will be shared */
     gboolean needs_mount; /* libvirt needs a hugetlbfs mount of each size: not for memfd */
+    gboolean keeps_pages; /* the VM has no way to give pages back while it runs */
     HvDomainEdit edit;    /* add_uuid points at uuid */
     HvRefusal *refusal;   /* NULL: none. needs are filled all the same */
     GPtrArray *warnings;  /* char *; those of the properties come first */

@@ -184,6 +184,13 @@ static gboolean parse_demote(const HvSettingsKey *key, const char *value, HvSett
     return FALSE;
 }
 
+static gboolean parse_handover(const HvSettingsKey *key, const char *value, HvSettingsDraft *draft)
+{
+    (void)key;
+    draft->settings->handover_auto = strcmp(value, "auto") == 0;
+    return draft->settings->handover_auto || strcmp(value, "never") == 0;
+}
+
 #define BOOLEAN_KEY(in_section, field, value)                                                      \
     .section = in_section, .name = #field, .builtin = value, .allowed = "true or false",           \
     .parse = parse_boolean, .field_offset = G_STRUCT_OFFSET(HvSettings, field)
@@ -236,6 +243,11 @@ const HvSettingsKey hv_settings_keys[] = {
      .builtin = "own",
      .allowed = "never, own or any",
      .parse = parse_demote},
+    {.section = HV_SECTION_HUGEVM,
+     .name = "handover",
+     .builtin = "auto",
+     .allowed = "auto or never",
+     .parse = parse_handover},
 };
 
 const guint hv_settings_n_keys = G_N_ELEMENTS(hv_settings_keys);

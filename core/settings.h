@@ -41,8 +41,9 @@ typedef struct {
     gboolean drop_caches;
     gboolean compact;
     HvDemote demote;
-    GPtrArray *origins;  /* HvSettingOrigin, in the order of the table of keys */
-    GPtrArray *warnings; /* char *: clashes that are no errors */
+    gboolean handover_auto; /* handover = auto | never */
+    GPtrArray *origins;     /* HvSettingOrigin, in the order of the table of keys */
+    GPtrArray *warnings;    /* char *: clashes that are no errors */
 } HvSettings;
 
 /*

@@ -79,7 +79,19 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
 typedef struct {
     guint64 generation; /* 0: no claim is gone on with */
     HvClaimState state;
+    gboolean is_held_back; /* its pages must not be handed over */
 } Adopted;
+
+/* What keeps the old claim's pages goes with it: the new one has its own. */
+static Adopted adopt(const HvClaim *claim)
+{
+    HvClaimState state = claim->state;
+    if (state == HV_CLAIM_GUARDED)
+        state = HV_CLAIM_CLAIMED;
+    if (state == HV_CLAIM_MOUNTED)
+        state = HV_CLAIM_LAUNCHING;
+    return (Adopted){claim->generation, state, !claim->may_hand_over};
+}
 
 /*
  * May this VM be claimed now, by us? A claim that may be replaced is removed. One
@@ -112,12 +124,8 @@ static gboolean make_way(const HvStart *start, HvLedger *ledger, const HvProcess
                      claim->uuid, owner, claim->owner.pid);
         return FALSE;
     }
-    /* what keeps its pages goes with it: the new claim has its own */
     if (is_of_another)
-        *adopted =
-            (Adopted){claim->generation, claim->state == HV_CLAIM_GUARDED   ? HV_CLAIM_CLAIMED
-                                         : claim->state == HV_CLAIM_MOUNTED ? HV_CLAIM_LAUNCHING
-                                                                            : claim->state};
+        *adopted = adopt(claim);
     hv_ledger_end_claim(root, ledger, claim);
     return TRUE;
 }
@@ -141,27 +149,27 @@ static gboolean is_refused_by_exposure(const HvStart *start, const HvLedger *led
     return FALSE;
 }
 
-/* A guard needs pages of its own: beside surplus that may not be pinned, letting go of it
- * would cost others free pages. */
-static gboolean may_guard(const HvStart *start)
+static gboolean has_surplus(const HvStart *start)
 {
-    const GArray *needs = start->outcome->request->needs;
     const GArray *pools = start->snapshot->pools;
-    if (!start->vm->tells_launch)
-        return FALSE;
-    for (guint i = 0; i < pools->len && !start->settings->use_dynamic_hugepages; i++) {
+    for (guint i = 0; i < pools->len; i++) {
         const HvPool *pool = &g_array_index(pools, HvPool, i);
-        if (pool->surplus_pages > 0 && hv_needs_pages(needs, pool->size_kib) > 0)
-            return FALSE;
+        if (pool->surplus_pages > 0 &&
+            hv_needs_pages(start->outcome->request->needs, pool->size_kib) > 0)
+            return TRUE;
     }
-    return TRUE;
+    return FALSE;
 }
 
-/* FALSE: somebody has taken pages that are planned for the claim. */
+/*
+ * FALSE: somebody has taken pages that are planned for the claim. Beside surplus, to
+ * let go of a guard would cost others free pages: then it is pinned first, or, where
+ * nothing may be written, there is no guard.
+ */
 static gboolean guard_claim(const HvStart *start, HvClaim *claim)
 {
     g_autofree char *warning = NULL;
-    if (claim->state != HV_CLAIM_CLAIMED || !may_guard(start))
+    if (claim->state != HV_CLAIM_CLAIMED || !start->vm->tells_launch || start->has_surplus)
         return TRUE;
     HvGuardResult result = hv_custody_guard(start->agent->root, claim, &warning);
     if (warning != NULL)
@@ -188,6 +196,12 @@ static ClaimResult record_claim(HvStart *start, HvTransaction *transaction, cons
         claim->generation = adopted->generation;
         claim->state = adopted->state;
     }
+    const GArray *needs = claim->needs;
+    guint64 size_kib = g_array_index(needs, HvNeed, 0).size_kib;
+    claim->may_hand_over = start->outcome->request->keeps_pages && !start->vm->is_incoming &&
+                           !adopted->is_held_back &&
+                           hv_needs_pages(needs, size_kib) * size_kib == hv_needs_kib(needs);
+    start->has_surplus = has_surplus(start);
     start->outcome->generation = claim->generation;
     transaction->is_changed = TRUE;
     if (start->outcome->plan->steps->len == 0 && !guard_claim(start, claim))
@@ -341,6 +355,19 @@ static gboolean guard_pages(HvStart *start, HvStore *store, gint64 deadline_us,
     return snapshot != NULL;
 }
 
+static gboolean pin(const HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
+{
+    const GArray *needs = start->outcome->request->needs;
+    HvPoolWriter writer = {.root = start->agent->root,
+                           .store = store,
+                           .settings = start->settings,
+                           .deadline_us = deadline_us};
+    for (guint i = 0; i < needs->len; i++)
+        if (!hv_pool_pin(&writer, g_array_index(needs, HvNeed, i).size_kib, error))
+            return FALSE;
+    return TRUE;
+}
+
 /* Pages for those that others took. Who took them may let go of them in a moment: until then a
  * shortage is no reason to give up. */
 static gboolean make_up(HvStart *start, HvStore *store, const HvPlan *missing, gint64 deadline_us,
@@ -367,10 +394,14 @@ static gboolean make_up(HvStart *start, HvStore *store, const HvPlan *missing, g
 /* Gets the pages and guards them, again where others take them in between. */
 static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
-    if (start->outcome->plan->steps->len == 0)
+    gboolean must_pin = start->has_surplus && start->settings->use_dynamic_hugepages;
+    if (start->outcome->plan->steps->len == 0 && !must_pin)
         return TRUE;
     if (!carry_out(start, store, start->outcome->plan, deadline_us, error))
         return FALSE;
+    if (must_pin && !pin(start, store, deadline_us, error))
+        return FALSE;
+    start->has_surplus = FALSE;
     start->give_up_us = g_get_monotonic_time() + TAKEN_WAIT_US;
     for (;;) {
         g_autoptr(HvPlan) missing = NULL;
@@ -417,6 +448,13 @@ static guint64 timeout_ms(const HvStart *start)
     if (start->vm->host_waits)
         configured_ms = MIN(configured_ms, settings->hook_timeout_ms);
     return start->vm->timeout_ms != 0 ? start->vm->timeout_ms : configured_ms;
+}
+
+HvOutcome *hv_lifecycle_claim_incoming(const HvAgent *agent, const HvVm *vm, GError **error)
+{
+    HvVm incoming = *vm;
+    incoming.is_incoming = TRUE;
+    return hv_lifecycle_claim(agent, &incoming, error);
 }
 
 HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **error)

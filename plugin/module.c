@@ -262,6 +262,14 @@ static int32_t module_before_vm_start(struct hugevm_handle *handle, const struct
     return code;
 }
 
+static int32_t module_before_vm_migrate_destination(struct hugevm_handle *handle,
+                                                    const struct hugevm_vm *vm,
+                                                    struct hugevm_result **out_result,
+                                                    struct hugevm_error *error)
+{
+    return begin_vm(handle, vm, hv_lifecycle_claim_incoming, out_result, error);
+}
+
 static int32_t module_plan(struct hugevm_handle *handle, const struct hugevm_vm *vm,
                            struct hugevm_result **out_result, struct hugevm_error *error)
 {
@@ -461,7 +469,7 @@ static const struct hugevm_plugin plugin = {
     .vm_launching = module_vm_launching,
     .after_vm_start = module_after_vm_start,
     .after_vm_destroy = module_after_vm_destroy,
-    .before_vm_migrate_destination = module_before_vm_start,
+    .before_vm_migrate_destination = module_before_vm_migrate_destination,
     .after_vm_migrate_destination = module_event_not_supported,
     .after_vm_migrate_source = module_event_not_supported,
     .before_vm_dehibernate = module_before_vm_dehibernate,

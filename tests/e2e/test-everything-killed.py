@@ -13,7 +13,7 @@ import os
 import sys
 
 import traces
-from harness import (check, end_process, is_alive, pools, pools_become, processes_of, read, same,
+from harness import (M2, check, end_process, is_alive, pools, pools_become, processes_of, read, same,
                      set_total, total, until)
 from installed_host import HOOKS
 from libvirt_host import NEED, huge, recorded, run, script
@@ -78,6 +78,24 @@ def agent_starting(bench, _host):
         set_right(bench, before, call)
 
 
+def without_a_call(bench, before, *pids):
+    """The kernel alone brings the pages back; what stays is a record, which the next call removes."""
+    same(pools()[M2], (NEED, 0, NEED, 0), "total, free, surplus, resv of a VM handed over")
+    kill_all(*pids)
+    pools_become(before)
+    bench.ctl("drain", status=0)
+    pools_become(before)
+    same((held(), recorded()), (([], []), []), "what is left")
+
+
+def agent_handed_over(bench, _host):
+    """hugevmctl run and its QEMU killed at once: pages handed over are back without any call"""
+    before, vm = pools(), bench.vm(memory_mib=2 * NEED)
+    process = bench.run_until_up(vm)
+    without_a_call(bench, before, process.pid, vm.qemu())
+    bench.end(process, status=None)
+
+
 # --- libvirtd -----------------------------------------------------------------------------------
 
 
@@ -92,6 +110,15 @@ def libvirtd_running(bench, host):
         host.libvirtd.kill()
         set_right(bench, before, call)
         host.libvirtd.start()
+
+
+def libvirtd_handed_over(bench, host):
+    """libvirtd and its QEMU killed at once: pages handed over are back without any call"""
+    before, vm = pools(), huge(bench)
+    qemu = host.start(vm)
+    without_a_call(bench, before, host.libvirtd.process.pid, qemu)
+    host.libvirtd.kill()
+    host.libvirtd.start()
 
 
 @contextlib.contextmanager
@@ -137,5 +164,6 @@ def libvirtd_started(bench, host):
 
 
 if __name__ == "__main__":
-    sys.exit(run([agent_running, agent_starting, libvirtd_running, libvirtd_claimed,
+    sys.exit(run([agent_running, agent_starting, agent_handed_over, libvirtd_running,
+                  libvirtd_handed_over, libvirtd_claimed,
                   libvirtd_launching, libvirtd_started]))

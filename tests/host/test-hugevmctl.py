@@ -257,12 +257,14 @@ class Config(HostCase):
 
 class Claims(HostCase):
     ledger = {
-        "format": 1, "boot_id": "0b6b6e4c-0000-4000-8000-000000000001", "last_generation": 3,
-        "grown": [{"node": 0, "size_kib": 2048, "grown_pages": 40, "persistent_pages": 96}],
+        "format": 1, "boot_id": "0b6b6e4c-0000-4000-8000-000000000001", "last_generation": 3, "handover_failed": False,
+        "grown": [{"node": 0, "size_kib": 2048, "grown_pages": 40, "persistent_pages": 96,
+                   "handed_pages": 0, "regained_pages": 0}],
         "intents": [],
         "claims": [{"uuid": UUID, "name": "web\u001b[31m", "generation": 3, "state": "running",
                     "owner_name": "agent", "owner": {"pid": 4711, "start_ticks": 5},
-                    "qemu": {"pid": 0, "start_ticks": 0}, "shared": False, "from_hugetlbfs": True, "files": [],
+                    "qemu": {"pid": 0, "start_ticks": 0}, "shared": False, "from_hugetlbfs": True, "files": [], "may_hand_over": False,
+                    "is_handed_over": False,
                     "needs": [{"nodes": "any", "size_kib": 2048, "pages": 40}]}]}
 
     def setUp(self):
@@ -324,9 +326,12 @@ class Audit(HostCase):
     claim = {"uuid": UUID, "name": "web\u001b[31m", "generation": 3, "state": "running",
              "owner_name": "agent", "owner": {"pid": 4711, "start_ticks": 5},
              "qemu": {"pid": 4712, "start_ticks": 6}, "shared": False, "from_hugetlbfs": True,
+             "may_hand_over": False, "is_handed_over": False,
              "files": [], "needs": [{"nodes": "any", "size_kib": 2048, "pages": 40}]}
     sound = {"format": 1, "boot_id": "0b6b6e4c-0000-4000-8000-000000000001", "last_generation": 3,
-             "grown": [{"node": 0, "size_kib": 2048, "grown_pages": 36, "persistent_pages": 96}],
+             "handover_failed": False,
+             "grown": [{"node": 0, "size_kib": 2048, "grown_pages": 36, "persistent_pages": 96,
+                        "handed_pages": 0, "regained_pages": 0}],
              "intents": [], "claims": [claim]}
 
     def setUp(self):
@@ -416,13 +421,14 @@ class Audit(HostCase):
 
     def test_killed_writer_is_found_and_made_good(self):
         self.ledger(grown=[], intents=[{"node": 0, "size_kib": 2048, "before_pages": 90,
-                                        "target_pages": 120, "others_pages": 0}])
+                                        "target_pages": 120, "others_pages": 0, "is_handover": False}])
         self.assertEqual(self.kinds(status=REFUSED), ["open-intent"])
         self.assertNotIn("open-intent", self.remaining())
 
     def test_pool_resized_by_somebody_else_is_a_note(self):
         self.ledger(grown=[{"node": 0, "size_kib": 2048, "grown_pages": 36,
-                            "persistent_pages": 106}])
+                            "persistent_pages": 106, "handed_pages": 0,
+                            "regained_pages": 0}])
         self.assertEqual(self.kinds(), ["drift"])
 
     def test_damaged_ledger_is_found_and_replaced(self):

@@ -190,9 +190,10 @@ static size_t write_xml(char *out, size_t bytes, const struct vm *vm)
                      "</memoryBacking><vcpu>2</vcpu><cpu><numa>"
                      "<cell id='0' cpus='0' memory='%ld' unit='MiB'/>"
                      "<cell id='1' cpus='1' memory='%ld' unit='MiB'/></numa></cpu>"
-                     "<os><type arch='x86_64' machine='q35'>hvm</type></os></domain>",
+                     "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
+                     "<devices><memballoon model='%s'/></devices></domain>",
                      vm->number, uuid, 2 * (vm->pages[0] + vm->pages[1]), 2 * vm->pages[0],
-                     2 * vm->pages[1]);
+                     2 * vm->pages[1], vm->has_balloon ? "virtio" : "none");
     return n > 0 ? (size_t)n : 0;
 }
 

@@ -119,6 +119,7 @@ static void make_vm(struct vm *vm, const struct group *group, const struct order
     /* all, none, all, some */
     vm->has_directory = index % 2 == 0 || (index % 4 == 3 && (traits >> 18 & 1));
     vm->is_silent = group->is_silent;
+    vm->has_balloon = index % 8 >= 6;
     vm->is_incoming = order_place(order, 'x', letter) < order->length;
     /* What is discarded is the VM's again only where a launch mount keeps it, and as long as the
      * claim counts as exposed. */

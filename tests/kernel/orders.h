@@ -104,6 +104,7 @@ struct vm {
     bool has_directory;    /* its agent knows where QEMU will make its files */
     bool is_private;       /* its memory is mapped MAP_PRIVATE */
     bool has_command_line; /* hugevm has to find its QEMU by itself */
+    bool has_balloon;      /* its pages are never handed over to the kernel */
     uint64_t generation;
     pid_t pid;
     int channel;

@@ -124,9 +124,10 @@ def make_ledger(root):
     claim = {"uuid": UUID.replace("1", "2"), "name": "other", "generation": 1, "state": "claimed",
              "owner_name": "test", "owner": owner, "qemu": {"pid": 0, "start_ticks": 0},
              "needs": [need], "shared": False, "from_hugetlbfs": True,
-             "files": []}
+             "files": [], "may_hand_over": False, "is_handed_over": False}
     write(root / "run/hugevm/ledger.json",
-          json.dumps({"format": 1, "boot_id": "boot", "last_generation": 1, "grown": [],
+          json.dumps({"format": 1, "boot_id": "boot", "last_generation": 1,
+                      "handover_failed": False, "grown": [],
                       "intents": [], "claims": [claim]}))
     (root / "run/hugevm").chmod(0o755)
 

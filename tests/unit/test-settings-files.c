@@ -250,7 +250,8 @@ static void test_every_key_has_one_origin(void)
                                         "hook_timeout",
                                         "drop_caches",
                                         "compact",
-                                        "demote"};
+                                        "demote",
+                                        "handover"};
     g_autoptr(HvSettings) settings = hv_settings_new();
     g_assert_cmpuint(settings->origins->len, ==, G_N_ELEMENTS(names));
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
