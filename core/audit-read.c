@@ -16,7 +16,6 @@
 #include <sys/sysmacros.h>
 
 #define STORE "/run/hugevm"
-#define LEDGER_MAX_BYTES (64 * 1024 * 1024)
 #define LOCKS_MAX_BYTES (16 * 1024 * 1024)
 #define COMM_MAX_BYTES 64
 #define CMDLINE_MAX_BYTES (1024 * 1024)
@@ -71,18 +70,19 @@ void hv_audit_view_free(HvAuditView *view)
 
 /* --- the ledger ------------------------------------------------------------------------------ */
 
+/* What can be set aside. */
 static gboolean is_plain_file(const HvRoot *root, const char *path)
 {
     struct stat st;
     g_autofree char *real = hv_root_path(root, path);
-    return lstat(real, &st) == 0 && S_ISREG(st.st_mode);
+    return lstat(real, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= HV_LEDGER_MAX_BYTES;
 }
 
 static HvLedgerText text_of(const HvRoot *root, const char *path)
 {
     g_autoptr(HvLedger) ledger = NULL;
     g_autofree char *boot_id = hv_root_read_text(root, "/proc/sys/kernel/random/boot_id", 64, NULL);
-    g_autofree char *text = hv_root_read_text(root, path, LEDGER_MAX_BYTES, NULL);
+    g_autofree char *text = hv_root_read_text(root, path, HV_LEDGER_MAX_BYTES, NULL);
     if (text == NULL)
         return HV_LEDGER_TEXT_DAMAGED;
     return hv_ledger_from_json(text, boot_id != NULL ? g_strstrip(boot_id) : "", &ledger);

@@ -16,6 +16,10 @@
  * nothing hidden. To exchange one for a launch mount has a gap, since the kernel
  * gives a mount nothing while the segment holds the pages: it is two system calls
  * long, and a page lost in it may be back at once, so the mount is tried for a moment.
+ *
+ * A host may allow no mounts (no CAP_SYS_ADMIN, AppArmor). Then the pages are exposed
+ * from launch on, as they would be without hugevm, and somebody is told; only pages
+ * that were lost refuse a start.
  */
 #include "custody.h"
 
@@ -185,41 +189,57 @@ static int exchange(const HvRoot *root, const HvClaim *claim, const Target *targ
     return errsv;
 }
 
-static gboolean launch_on(const HvRoot *root, const HvClaim *claim, const Target *target,
-                          GError **error)
+static void set_lost(const HvClaim *claim, guint64 size_kib, GError **error)
 {
-    int errsv = exchange(root, claim, target);
-    if (errsv == 0)
-        return TRUE;
-    g_autofree char *size = hv_format_kib(target->size_kib);
-    g_autofree char *directory = hv_quote(target->directory);
-    if (errsv == ENOMEM)
-        hv_set_error(error, HV_ERROR_SHORTAGE, "start the VM again",
-                     "pages of %s that were kept for VM %s were taken by another process at the "
-                     "moment of its launch",
-                     size, claim->uuid);
-    else
-        hv_set_error(error, HV_ERROR_SYSTEM, NULL,
-                     "cannot mount a hugetlbfs for pages of %s on %s: %s", size, directory,
-                     g_strerror(errsv));
-    return FALSE;
+    g_autofree char *size = hv_format_kib(size_kib);
+    hv_set_error(error, HV_ERROR_SHORTAGE, "start the VM again",
+                 "pages of %s that were kept for VM %s were taken by another process at the "
+                 "moment of its launch",
+                 size, claim->uuid);
+}
+
+/* The first that fails ends it. 0, or errno. */
+static int launch_on(const HvRoot *root, const HvClaim *claim, const GArray *targets,
+                     const Target **out_failed)
+{
+    int errsv = 0;
+    for (guint i = 0; errsv == 0 && i < targets->len; i++) {
+        *out_failed = &g_array_index(targets, Target, i);
+        errsv = exchange(root, claim, *out_failed);
+    }
+    return errsv;
 }
 
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
-                           GError **error)
+                           char **out_warning, GError **error)
 {
     g_autoptr(GArray) targets = NULL;
-    if (hv_root_is_machine(root) && claim->from_hugetlbfs)
+    const Target *failed = NULL;
+    gboolean is_guarded = claim->state == HV_CLAIM_GUARDED;
+    claim->state = HV_CLAIM_LAUNCHING; /* entitled to nothing, unless it works */
+    if (!hv_root_is_machine(root) || !is_guarded)
+        return TRUE;
+    if (claim->from_hugetlbfs)
         targets = find_targets(claim, directories);
-    claim->state = targets != NULL ? HV_CLAIM_MOUNTED : HV_CLAIM_LAUNCHING;
-    if (targets == NULL && hv_root_is_machine(root))
+    if (targets == NULL) {
         drop_guards(root, claim);
-    for (guint i = 0; targets != NULL && i < targets->len; i++) {
-        if (launch_on(root, claim, &g_array_index(targets, Target, i), error))
-            continue;
-        claim->state = HV_CLAIM_CLAIMED; /* entitled to nothing: the sweep takes the others */
+        return TRUE;
+    }
+    int errsv = launch_on(root, claim, targets, &failed);
+    if (errsv == ENOMEM) {
+        set_lost(claim, failed->size_kib, error);
         return FALSE;
     }
+    if (errsv == 0) {
+        claim->state = HV_CLAIM_MOUNTED;
+        return TRUE;
+    }
+    g_autofree char *directory = hv_quote(failed->directory);
+    *out_warning =
+        g_strdup_printf("the pages of VM %s are open to others until QEMU has them: cannot mount "
+                        "a hugetlbfs on %s (%s)",
+                        claim->uuid, directory, g_strerror(errsv));
+    drop_guards(root, claim);
     return TRUE;
 }
 

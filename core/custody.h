@@ -24,12 +24,12 @@ HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_wa
 
 /*
  * QEMU is about to map. Guards become launch mounts over the directories (NULL-
- * terminated or NULL; state mounted), or go if there is none for each size (state
- * launching: exposed). FALSE: the pages were lost between the two, nothing is held
- * any more, and the VM must not be started.
+ * terminated or NULL; state mounted), or go where that cannot be (state launching:
+ * exposed); *out_warning says why if the host does not allow it. FALSE: pages were lost
+ * between the two, nothing is held any more, and the VM must not be started.
  */
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
-                           GError **error);
+                           char **out_warning, GError **error);
 
 /*
  * Takes away every guard and launch mount that no claim is entitled to: what killed

@@ -38,8 +38,9 @@ static key_t key_of(guint64 generation, guint64 size_kib)
 
 int hv_guard_make(guint64 generation, guint64 size_kib, guint64 bytes)
 {
-    int page_bits = (int)log2_of(size_kib) + 10;
-    int flags = IPC_CREAT | IPC_EXCL | SHM_HUGETLB | page_bits << 26 /* SHM_HUGE_SHIFT */ | MODE;
+    unsigned page_bits = log2_of(size_kib) + 10;
+    unsigned size = page_bits << 26; /* SHM_HUGE_SHIFT */
+    int flags = IPC_CREAT | IPC_EXCL | SHM_HUGETLB | (int)size | MODE;
     return shmget(key_of(generation, size_kib), bytes, flags) >= 0 ? 0 : errno;
 }
 

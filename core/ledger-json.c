@@ -11,7 +11,11 @@
 #include <json-glib/json-glib.h>
 #include <string.h>
 
-#define MAX_DEPTH 16 /* the ledger's own is 5 */
+#define MAX_DEPTH 16  /* the ledger's own is 5 */
+#define MAX_DIGITS 19 /* of 2^63 - 1 */
+
+/* Far beyond what starts can reach in a boot, and far enough from where numbers end. */
+#define MAX_GENERATION ((guint64)1 << 62)
 
 static void add_u64(JsonBuilder *builder, const char *name, guint64 value)
 {
@@ -190,7 +194,8 @@ static const char *get_text(JsonObject *object, const char *name)
     JsonNode *node = json_object_get_member(object, name);
     if (node == NULL || json_node_get_value_type(node) != G_TYPE_STRING)
         return NULL;
-    return json_node_get_string(node);
+    const char *text = json_node_get_string(node);
+    return g_utf8_validate(text, -1, NULL) ? text : NULL; /* half a surrogate is none */
 }
 
 /* As get_text, copied; null is a text too: none. FALSE for anything else. */
@@ -236,8 +241,6 @@ static gboolean read_grown(JsonObject *object, gpointer to)
         !get_u64(object, "handed_pages", &grown.handed_pages) ||
         !get_u64(object, "regained_pages", &grown.regained_pages))
         return FALSE;
-    if (hv_ledger_has_grown(ledger, grown.node, grown.size_kib))
-        return FALSE;
     g_array_append_val(ledger->grown, grown);
     return TRUE;
 }
@@ -251,8 +254,6 @@ static gboolean read_intent(JsonObject *object, gpointer to)
         !get_u64(object, "target_pages", &intent.target_pages) ||
         !get_u64(object, "others_pages", &intent.others_pages) ||
         !get_boolean(object, "is_handover", &intent.is_handover))
-        return FALSE;
-    if (hv_ledger_has_intent(ledger, intent.node, intent.size_kib))
         return FALSE;
     g_array_append_val(ledger->intents, intent);
     return TRUE;
@@ -305,21 +306,11 @@ static gboolean read_file(JsonObject *object, gpointer to)
     return TRUE;
 }
 
-/* A UUID as we write it, and no second claim of that start or for that VM. The last one is it. */
-static gboolean is_new_claim(const HvLedger *ledger, const HvClaim *claim)
+/* Is it written as we write it? */
+static gboolean is_uuid(const char *text)
 {
-    g_autofree char *uuid = hv_uuid_normalize(claim->uuid);
-    if (g_strcmp0(uuid, claim->uuid) != 0)
-        return FALSE;
-    for (guint i = 0; i + 1 < ledger->claims->len; i++) {
-        const HvClaim *other = g_ptr_array_index(ledger->claims, i);
-        gboolean is_same_vm = strcmp(other->uuid, claim->uuid) == 0;
-        gboolean has_drained =
-            other->state == HV_CLAIM_DRAINING || claim->state == HV_CLAIM_DRAINING;
-        if (other->generation == claim->generation || (is_same_vm && !has_drained))
-            return FALSE;
-    }
-    return TRUE;
+    g_autofree char *uuid = text != NULL ? hv_uuid_normalize(text) : NULL;
+    return uuid != NULL && strcmp(uuid, text) == 0;
 }
 
 static gboolean read_claim(JsonObject *object, gpointer to)
@@ -331,7 +322,7 @@ static gboolean read_claim(JsonObject *object, gpointer to)
     claim->uuid = g_strdup(get_text(object, "uuid"));
     claim->owner_name = g_strdup(get_text(object, "owner_name"));
     g_ptr_array_add(ledger->claims, claim);
-    return claim->uuid != NULL && claim->owner_name != NULL &&
+    return is_uuid(claim->uuid) && claim->owner_name != NULL &&
            copy_text_or_null(object, "name", &claim->name) &&
            get_boolean(object, "shared", &claim->shared) &&
            get_boolean(object, "from_hugetlbfs", &claim->from_hugetlbfs) &&
@@ -341,32 +332,85 @@ static gboolean read_claim(JsonObject *object, gpointer to)
            read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) &&
            read_array(object, "needs", claim->needs, read_need) &&
-           read_array(object, "files", claim->files, read_file) && is_new_claim(ledger, claim);
+           read_array(object, "files", claim->files, read_file);
 }
 
-/* json-glib reads nested values by recursion: a text that only nests would end the process. */
-static gboolean is_flat(const char *text)
+/* Behind a string's first quote: behind its last one, or the end of the text. */
+static const char *skip_string(const char *p)
+{
+    while (*p != '\0' && *p != '"')
+        p += *p == '\\' && p[1] != '\0' ? 2 : 1;
+    return *p == '"' ? p + 1 : p;
+}
+
+/* Numbers that json-glib may read as something else: octal, or wrapped round. */
+static const char *skip_number(const char *p, gboolean *out_is_plain)
+{
+    gsize n = strspn(p, "0123456789");
+    *out_is_plain = n <= MAX_DIGITS && (p[0] != '0' || n == 1);
+    return p + n;
+}
+
+/*
+ * Is it text of the kind that we write? json-glib also takes comments, other quotes,
+ * signs, hexadecimal numbers; it wraps numbers that are too long, and reads nested values
+ * by recursion, so that a text which only nests would end the process.
+ */
+static gboolean is_plain(const char *text)
 {
     guint depth = 0;
-    gboolean in_string = FALSE;
-    for (const char *p = text; *p != '\0'; p++) {
-        if (in_string && *p == '\\' && p[1] != '\0')
+    gboolean is_good = TRUE;
+    for (const char *p = text; *p != '\0' && is_good;) {
+        if (*p == '"') {
+            p = skip_string(p + 1);
+        } else if (g_ascii_isdigit(*p)) {
+            p = skip_number(p, &is_good);
+        } else {
+            if (*p == '[' || *p == '{')
+                is_good = ++depth <= MAX_DEPTH;
+            else if ((*p == ']' || *p == '}') && depth > 0)
+                depth--;
+            else /* also the letters of true, false and null */
+                is_good = strchr(" \t\r\n,:]}truefalsn", *p) != NULL;
             p++;
-        else if (*p == '"')
-            in_string = !in_string;
-        else if (!in_string && (*p == '[' || *p == '{') && ++depth > MAX_DEPTH)
-            return FALSE;
-        else if (!in_string && (*p == ']' || *p == '}') && depth > 0)
-            depth--;
+        }
     }
-    return TRUE;
+    return is_good;
+}
+
+static gboolean add_once(GHashTable *seen, char *key)
+{
+    return g_hash_table_add(seen, key);
+}
+
+/* One claim of each start, one for each VM that does not drain, one entry for each pool. */
+static gboolean has_duplicates(const HvLedger *ledger)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    gboolean is_new = TRUE;
+    for (guint i = 0; i < ledger->claims->len && is_new; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        is_new = add_once(seen, g_strdup_printf("%" G_GUINT64_FORMAT, claim->generation)) &&
+                 (claim->state == HV_CLAIM_DRAINING || add_once(seen, g_strdup(claim->uuid)));
+    }
+    for (guint i = 0; i < ledger->grown->len && is_new; i++) {
+        const HvGrown *grown = &g_array_index(ledger->grown, HvGrown, i);
+        is_new = add_once(
+            seen, g_strdup_printf("grown %d %" G_GUINT64_FORMAT, grown->node, grown->size_kib));
+    }
+    for (guint i = 0; i < ledger->intents->len && is_new; i++) {
+        const HvIntent *intent = &g_array_index(ledger->intents, HvIntent, i);
+        is_new = add_once(
+            seen, g_strdup_printf("intent %d %" G_GUINT64_FORMAT, intent->node, intent->size_kib));
+    }
+    return !is_new;
 }
 
 HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger **out_ledger)
 {
     *out_ledger = NULL;
     g_autoptr(JsonParser) parser = json_parser_new_immutable();
-    if (!is_flat(text) || !json_parser_load_from_data(parser, text, -1, NULL))
+    if (!is_plain(text) || !json_parser_load_from_data(parser, text, -1, NULL))
         return HV_LEDGER_TEXT_DAMAGED;
     JsonNode *root = json_parser_get_root(parser);
     guint64 format;
@@ -390,7 +434,8 @@ HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger
         !get_boolean(object, "handover_failed", &ledger->handover_failed) ||
         !read_array(object, "grown", ledger, read_grown) ||
         !read_array(object, "intents", ledger, read_intent) ||
-        !read_array(object, "claims", ledger, read_claim))
+        !read_array(object, "claims", ledger, read_claim) ||
+        ledger->last_generation > MAX_GENERATION || has_duplicates(ledger))
         return HV_LEDGER_TEXT_DAMAGED;
     *out_ledger = g_steal_pointer(&ledger);
     return HV_LEDGER_TEXT_GOOD;

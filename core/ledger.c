@@ -121,11 +121,6 @@ guint64 hv_ledger_grown_pages(const HvLedger *ledger, int node, guint64 size_kib
     return grown != NULL ? grown->grown_pages : 0;
 }
 
-gboolean hv_ledger_has_grown(const HvLedger *ledger, int node, guint64 size_kib)
-{
-    return find_grown(ledger, node, size_kib) != NULL;
-}
-
 gboolean hv_ledger_has_drifted(const HvLedger *ledger, const HvPool *pool)
 {
     const HvGrown *grown = find_grown(ledger, pool->node, pool->size_kib);
@@ -212,7 +207,7 @@ static void adopt_drift(const HvLedger *ledger, HvGrown *grown, const HvPool *po
     guint64 no_surplus = hv_minus(grown->handed_pages, pool->surplus_pages);
     guint64 regained = MIN(MIN(rise, no_surplus), regainable_pages(ledger, grown->size_kib));
     grown->grown_pages = hv_minus(grown->grown_pages, hv_minus(grown->persistent_pages, now_pages));
-    grown->grown_pages = hv_plus(grown->grown_pages, regained);
+    grown->grown_pages = MIN(hv_plus(grown->grown_pages, regained), now_pages);
     grown->persistent_pages = now_pages;
     grown->handed_pages = MIN(grown->handed_pages, pool->surplus_pages);
     grown->regained_pages = grown->handed_pages > 0 ? hv_plus(grown->regained_pages, regained) : 0;

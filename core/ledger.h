@@ -94,11 +94,10 @@ void hv_ledger_remove_claim(HvLedger *ledger, const char *uuid);
 
 guint64 hv_ledger_grown_pages(const HvLedger *ledger, int node, guint64 size_kib);
 
-/* Is there an entry for this pool? */
-gboolean hv_ledger_has_grown(const HvLedger *ledger, int node, guint64 size_kib);
 /* Is the pool not as hugevm left it? */
 gboolean hv_ledger_has_drifted(const HvLedger *ledger, const HvPool *pool);
 
+/* Is a write of this pool announced? */
 gboolean hv_ledger_has_intent(const HvLedger *ledger, int node, guint64 size_kib);
 
 /* Records a write about to be made. One per pool: the lock of the size is held. */

@@ -70,12 +70,15 @@ typedef struct {
     HvDomain *domain;
     HvSettings *settings;
     HvSnapshot *snapshot;
-    HvOutcome *outcome; /* request and plan are in here */
-    gboolean is_dry_run;
-    gboolean has_surplus; /* in a size that the VM needs: a guard has to wait for a pin */
-    gint64 give_up_us;    /* until when pages that others took are waited for; monotonic clock */
-    gboolean has_pruned;  /* claims of dead VMs were removed: their pages may be left over */
+    HvOutcome *outcome;         /* request and plan are in here */
+    HvTransaction *transaction; /* while the ledger is locked for it; NULL: it is not */
+    gboolean goes_unguarded;    /* the kernel does not keep these pages for anybody */
+    gboolean has_surplus;       /* in a size that the VM needs: a guard has to wait for a pin */
+    gint64 give_up_us;   /* until when pages that others took are waited for; monotonic clock */
+    gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
 } HvStart;
+
+typedef enum { HV_CLAIM_FAILED, HV_CLAIM_MADE, HV_CLAIM_AGAIN } HvClaimResult;
 
 void hv_start_clear(HvStart *start);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HvStart, hv_start_clear)
@@ -86,3 +89,25 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HvStart, hv_start_clear)
  * settings, and where the host cannot start the VM so.
  */
 gboolean hv_start_prepare(HvStart *start, GError **error);
+
+/* Plans by the ledger given; looks for VMs that run unreported before it refuses or grows. */
+gboolean hv_start_plan(HvStart *start, HvLedger *ledger, GError **error);
+
+/*
+ * One look under the ledger's lock: plans, and if the plan stands, records the claim,
+ * with its guard where no page has to be got. AGAIN: what stands in the way may pass.
+ */
+HvClaimResult hv_start_try_claim(HvStart *start, HvStore *store, gint64 deadline_us,
+                                 GError **error);
+
+/*
+ * The pages are in the pools: guards them. Somebody may have let go of the claim
+ * meanwhile, or have started the VM anew. *out_missing: others were quicker with some
+ * of the pages, and this is how to get those; NULL: all is well.
+ */
+gboolean hv_start_guard(HvStart *start, HvStore *store, gint64 deadline_us, HvPlan **out_missing,
+                        GError **error);
+
+/* The errors of a refusal, and of a start that others were quicker than each time. */
+void hv_set_refusal(const HvRefusal *refusal, GError **error);
+void hv_set_taken_by_others(const HvStart *start, GError **error);

@@ -145,6 +145,7 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
 {
     g_autoptr(HvStore) store = NULL;
     HvClaim *claim = NULL;
+    g_autofree char *warning = NULL;
     *out_known = FALSE;
     if (!hv_store_open_existing(agent, &store, error))
         return FALSE;
@@ -158,7 +159,10 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
     *out_known = claim != NULL;
     if (claim == NULL || claim->state >= HV_CLAIM_LAUNCHING)
         return TRUE;
-    gboolean is_held = hv_custody_launch(agent->root, claim, vm->memory_directories, error);
+    gboolean is_held =
+        hv_custody_launch(agent->root, claim, vm->memory_directories, &warning, error);
+    if (vm->out_warning != NULL)
+        *vm->out_warning = g_steal_pointer(&warning);
     transaction->is_changed = TRUE;
     if (hv_transaction_commit(transaction, is_held ? error : NULL) && is_held)
         return TRUE;

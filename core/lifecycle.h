@@ -61,6 +61,7 @@ typedef struct {
     gint64 qemu_pid;        /* 0: not known */
     const char *owner_name; /* of claims that do not run yet, only this owner's; NULL: any */
     gboolean host_waits;    /* hook_timeout limits the time for locks */
+    char **out_warning;     /* at launch: takes a new text, or NULL */
     const char *const *memory_directories; /* at launch: where QEMU makes its files, or NULL */
 } HvVmRef;
 

@@ -62,6 +62,27 @@ static guint64 claimed_pages(const HvWorld *world, guint64 size_kib, Which which
     return pages;
 }
 
+guint64 hv_room_unmapped_pages(const HvWorld *world, guint64 size_kib)
+{
+    return claimed_pages(world, size_kib, UNMAPPED, ALL_NEEDS);
+}
+
+/* Unmapped pages that only this node or a few others may give. All of them may come from here. */
+static guint64 confined_pages(const HvWorld *world, const HvPool *pool)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < world->ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
+        for (guint k = 0; !hv_claim_is_mapped(claim) && k < claim->needs->len; k++) {
+            const HvNeed *need = &g_array_index(claim->needs, HvNeed, k);
+            if (need->size_kib == pool->size_kib && !is_self(world, claim) &&
+                hv_node_set_contains(&need->nodes, pool->node))
+                pages = hv_plus(pages, need->pages);
+        }
+    }
+    return pages;
+}
+
 /* Pages that a give-back has announced in the ledger, but not yet taken from the pool. */
 static guint64 shrinking_pages(const HvWorld *world, const HvPool *pool)
 {
@@ -95,7 +116,8 @@ static void add_pools(const HvWorld *world, guint64 size_kib, HvRoom *room, guin
         room->total += pool->total_pages;
         room->free += usable_free(world, pool);
         room->in_use += hv_pool_in_use(pool);
-        room->grown += hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
+        room->grown =
+            hv_plus(room->grown, hv_ledger_grown_pages(world->ledger, pool->node, size_kib));
         room->reserved = hv_plus(room->reserved, reserved_on(world, size_kib, pool->node));
         *out_surplus += pool->surplus_pages;
     }
@@ -189,7 +211,7 @@ guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool)
     guint64 size_kib = pool->size_kib;
     guint64 grown = hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
     guint64 baseline = hv_minus(hv_pool_persistent(pool), grown);
-    guint64 keep = hv_plus(claimed_pages(world, size_kib, UNMAPPED, pool->node),
-                           hv_minus(baseline, foreign_on_node(world, pool)));
+    guint64 keep =
+        hv_plus(confined_pages(world, pool), hv_minus(baseline, foreign_on_node(world, pool)));
     return MIN(grown, hv_minus(usable_free(world, pool), keep));
 }

@@ -33,6 +33,9 @@ typedef struct {
 
 HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib);
 
+/* Pages of other claims that no QEMU has yet, as far as anybody has said. */
+guint64 hv_room_unmapped_pages(const HvWorld *world, guint64 size_kib);
+
 /* Pages of the size that a need bound to this node could have now. */
 guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node);
 

@@ -25,7 +25,6 @@
 #define LEDGER_COPY "ledger.copy.json"
 #define LEDGER_NEW "ledger.new"
 #define LEDGER_LOCK "ledger.lock"
-#define LEDGER_MAX_BYTES (64 * 1024 * 1024)
 #define LOCK_POLL_US (2 * 1000)
 
 struct HvStore {
@@ -39,11 +38,12 @@ static void set_store_error(GError **error, const HvStore *store, const char *na
 {
     gboolean is_permission = errsv == EACCES || errsv == EPERM;
     hv_set_error(error, is_permission ? HV_ERROR_PERMISSION : HV_ERROR_LEDGER,
-                 is_permission                       ? "run it as root"
-                 : errsv == ELOOP || errsv == EISDIR ? "it must be a plain file: remove it"
-                 : errsv == ENOSPC                   ? "make room on that file system"
-                 : errsv == EFBIG                    ? "hugevm did not write it: move it away"
-                                                     : NULL,
+                 is_permission ? "run it as root"
+                 : errsv == ELOOP || errsv == EISDIR || errsv == EEXIST
+                     ? "it must be a plain file: remove it"
+                 : errsv == ENOSPC ? "make room on that file system"
+                 : errsv == EFBIG  ? "hugevm did not write it: move it away"
+                                   : NULL,
                  "cannot use %s%s%s: %s", store->path, name[0] != '\0' ? "/" : "", name,
                  g_strerror(errsv));
 }
@@ -119,7 +119,7 @@ static char *read_file(const HvStore *store, const char *name)
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
         return NULL;
-    if (!S_ISREG(st.st_mode) || st.st_size > LEDGER_MAX_BYTES) {
+    if (!S_ISREG(st.st_mode) || st.st_size > HV_LEDGER_MAX_BYTES) {
         errno = S_ISREG(st.st_mode) ? EFBIG : EISDIR;
         return NULL;
     }
@@ -138,6 +138,8 @@ static char *read_file(const HvStore *store, const char *name)
         done += n > 0 ? (gsize)n : 0;
     }
     text[done] = '\0';
+    if (strlen(text) != done) /* there is no NUL in ours: damaged, whatever stands before it */
+        text[0] = '\0';
     return g_steal_pointer(&text);
 }
 
@@ -256,6 +258,12 @@ static int lock_file(const HvStore *store, const char *name, gint64 deadline_us,
         set_store_error(error, store, name, errno);
         return -1;
     }
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink > 1) {
+        /* our pid is going to be written into it: not into what has another name too */
+        set_store_error(error, store, name, EISDIR);
+        return -1;
+    }
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR) {
             set_store_error(error, store, name, errno);
@@ -277,12 +285,16 @@ int hv_store_lock_size(HvStore *store, guint64 size_kib, gint64 deadline_us, GEr
     return lock_file(store, name, deadline_us, error);
 }
 
-static gboolean write_file(const HvStore *store, const char *name, const char *text)
+/* *out_culprit: the file that a failure is about. */
+static gboolean write_file(const HvStore *store, const char *name, const char *text,
+                           const char **out_culprit)
 {
+    *out_culprit = LEDGER_NEW;
     g_auto(HvFd) fd = openat(store->directory, LEDGER_NEW,
                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0 || fchmod(fd, 0644) != 0)
         return FALSE;
+    *out_culprit = name;
     gsize size = strlen(text);
     for (gsize done = 0; done < size;) {
         ssize_t n = write(fd, text + done, size - done);
@@ -299,13 +311,15 @@ gboolean hv_transaction_commit(HvTransaction *transaction, GError **error)
     if (!transaction->is_changed)
         return TRUE;
     g_autofree char *text = hv_ledger_to_json(transaction->ledger, store->boot_id);
-    if (write_file(store, LEDGER_COPY, text) && write_file(store, LEDGER, text)) {
+    const char *culprit;
+    if (write_file(store, LEDGER_COPY, text, &culprit) &&
+        write_file(store, LEDGER, text, &culprit)) {
         transaction->is_changed = FALSE;
         return TRUE;
     }
     int errsv = errno;
     unlinkat(store->directory, LEDGER_NEW, 0);
-    set_store_error(error, store, LEDGER, errsv);
+    set_store_error(error, store, culprit, errsv);
     return FALSE;
 }
 

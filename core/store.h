@@ -11,6 +11,9 @@
 #include "fd.h"
 #include "ledger.h"
 
+/* A file that is larger is none of ours: some 10000 VMs. */
+#define HV_LEDGER_MAX_BYTES (8 * 1024 * 1024)
+
 typedef struct HvStore HvStore;
 
 /*

@@ -33,7 +33,9 @@
 #include <unistd.h>
 
 #define DIRECTORY "/run/hugevm/vault"
-#define NAMESPACE DIRECTORY "/namespace"
+#define FILE_NAME "namespace"
+#define NAMESPACE DIRECTORY "/" FILE_NAME
+#define FILE_FLAGS (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
 #define OWN_NAMESPACE "/proc/thread-self/ns/mnt"
 #define NAME_MAX_BYTES 96
 
@@ -68,15 +70,38 @@ static int enter_new_namespace(void)
     return change_root();
 }
 
+/* The directory, which must be one; -1 with errno. */
+static int open_place(void)
+{
+    return open(DIRECTORY, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* The file, plain or of a namespace; flags: O_CREAT or 0. -1 with errno. */
+static int open_file(int flags)
+{
+    struct stat st;
+    g_auto(HvFd) place = open_place();
+    g_auto(HvFd) fd = place < 0 ? -1 : openat(place, FILE_NAME, FILE_FLAGS | flags, 0600);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return -1;
+    if (!S_ISREG(st.st_mode)) {
+        errno = EEXIST;
+        return -1;
+    }
+    return hv_fd_steal(&fd);
+}
+
 /* The private mount for the namespace's file. */
 static int make_place(void)
 {
-    umount2(DIRECTORY, MNT_DETACH); /* left by a process that was killed in here */
-    if ((mkdir(DIRECTORY, 0700) != 0 && errno != EEXIST) ||
-        mount(DIRECTORY, DIRECTORY, NULL, MS_BIND, NULL) != 0 ||
+    umount2(DIRECTORY, MNT_DETACH | UMOUNT_NOFOLLOW); /* left by one that was killed in here */
+    if (mkdir(DIRECTORY, 0700) != 0 && errno != EEXIST)
+        return -1;
+    g_auto(HvFd) below = open_place();
+    if (below < 0 || mount(DIRECTORY, DIRECTORY, NULL, MS_BIND, NULL) != 0 ||
         mount(NULL, DIRECTORY, NULL, MS_PRIVATE, NULL) != 0)
         return -1;
-    g_auto(HvFd) fd = open(NAMESPACE, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    g_auto(HvFd) fd = open_file(O_CREAT);
     return fd >= 0 ? 0 : -1;
 }
 
@@ -100,7 +125,7 @@ static int make_vault(const Visit *visit)
 
 static int enter(const Visit *visit)
 {
-    g_auto(HvFd) vault = open(NAMESPACE, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    g_auto(HvFd) vault = open_file(0);
     if (vault >= 0 && setns(vault, CLONE_NEWNS) == 0)
         return 0;
     /* no file, or a plain one that waits for its namespace; any other failure may pass */
@@ -179,7 +204,8 @@ static gboolean is_hugetlbfs(int fd)
 static int drop(Visit *visit)
 {
     g_autofree char *path = path_of(visit->name);
-    umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+    while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) /* also what lies under another */
+        continue;
     return rmdir(path);
 }
 

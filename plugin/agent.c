@@ -86,6 +86,13 @@ static int complain_plugin(const struct hugevm_error *error)
     }
 }
 
+static void on_log(void *opaque, uint32_t level, const char *domain, const char *text)
+{
+    (void)opaque, (void)domain;
+    if (level >= HUGEVM_LOG_WARNING)
+        fprintf(stderr, "hugevmctl: warning: %s\n", text);
+}
+
 /* The host's progress callback: a line on a terminal once it takes long; a signal cancels. */
 static int32_t on_progress(void *opaque, uint64_t done_pages, uint64_t total_pages,
                            const char *what)
@@ -113,6 +120,7 @@ static int load_plugin(Agent *agent)
                                      .abi_minor = HUGEVM_ABI_MINOR,
                                      .name = "hugevmctl run",
                                      .opaque = agent,
+                                     .log = on_log,
                                      .progress = on_progress};
     const struct hugevm_options options = {.size = sizeof options,
                                            .root = agent->run->root,

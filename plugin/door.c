@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #define MODULE HUGEVM_MODULE_DIR "/hugevm.so"
@@ -27,6 +28,14 @@ static int32_t on_progress(void *opaque, uint64_t done_pages, uint64_t total_pag
     return is_interrupted;
 }
 
+/* Warnings: where this host is not as it should be. */
+static void on_log(void *opaque, uint32_t level, const char *domain, const char *text)
+{
+    (void)opaque, (void)domain;
+    if (level >= HUGEVM_LOG_WARNING)
+        syslog(LOG_WARNING, "%s", text);
+}
+
 void door_catch_signals(void)
 {
     const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
@@ -45,6 +54,7 @@ gboolean door_open(Door *door, const char *owner_name, gint64 owner_pid, char **
                                      .abi_major = HUGEVM_ABI_MAJOR,
                                      .abi_minor = HUGEVM_ABI_MINOR,
                                      .name = owner_name,
+                                     .log = on_log,
                                      .progress = on_progress,
                                      .owner_pid = owner_pid};
     struct hugevm_error error = {.size = sizeof error};

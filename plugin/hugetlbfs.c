@@ -36,15 +36,17 @@ char **hugetlbfs_directories(const char *name)
     return (char **)g_ptr_array_free(paths, FALSE);
 }
 
-/* How much of the VM's name the directory's has, in bytes; -1: it is of another id. */
+/* How much of the VM's name the directory's has, less what it has besides, in bytes; it may be
+ * below 0. G_MININT: it is of another id. */
 static int likeness(const char *entry, const char *prefix, const char *name)
 {
     if (!g_str_has_prefix(entry, prefix))
-        return -1;
+        return G_MININT;
+    const char *rest = entry + strlen(prefix);
     int n = 0;
-    for (const char *at = entry + strlen(prefix); *at != '\0' && *at == name[n]; at++)
+    while (rest[n] != '\0' && rest[n] == name[n])
         n++;
-    return n;
+    return n - (int)strlen(rest + n);
 }
 
 /* The entry of a directory that is most like ID-NAME; NULL: there is none of that id. */
@@ -52,7 +54,7 @@ static char *find_entry(const char *directory, const char *prefix, const char *n
 {
     GDir *dir = g_dir_open(directory, 0, NULL);
     g_autofree char *best = NULL;
-    int best_likeness = -1;
+    int best_likeness = G_MININT;
     for (const char *entry; dir != NULL && (entry = g_dir_read_name(dir)) != NULL;) {
         int found = likeness(entry, prefix, name);
         if (found <= best_likeness)

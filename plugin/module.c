@@ -176,6 +176,12 @@ static void module_close(struct hugevm_handle *handle)
     g_free(handle);
 }
 
+static void log_text(const struct hugevm_handle *handle, uint32_t level, const char *text)
+{
+    if (handle->host.log != NULL)
+        handle->host.log(handle->host.opaque, level, LOG_DOMAIN, text);
+}
+
 G_GNUC_PRINTF(2, 3)
 static void log_line(const struct hugevm_handle *handle, const char *format, ...)
 {
@@ -185,7 +191,7 @@ static void log_line(const struct hugevm_handle *handle, const char *format, ...
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
-    handle->host.log(handle->host.opaque, HUGEVM_LOG_DEBUG, LOG_DOMAIN, text);
+    log_text(handle, HUGEVM_LOG_DEBUG, text);
 }
 
 static gboolean report_progress(gpointer data, guint64 done_pages, guint64 total_pages,
@@ -304,14 +310,18 @@ static int32_t pass_event(struct hugevm_handle *handle, const struct hugevm_vm_r
 {
     HvVmRef ref;
     g_autofree char *uuid = NULL;
+    g_autofree char *warning = NULL;
     gboolean is_known = FALSE;
     GError *cause = NULL;
     if (handle == NULL || !take_ref(vm, handle->agent, &ref, &uuid))
         return fail_invalid(error,
                             "handle is NULL, or hugevm_vm_ref has no size, no valid UUID, or "
                             "unknown flags");
+    ref.out_warning = &warning;
     if (!event(handle->agent, &ref, &is_known, &cause))
         return fail_with(error, cause);
+    if (warning != NULL)
+        log_text(handle, HUGEVM_LOG_WARNING, warning);
     if (is_known || !must_know)
         return HUGEVM_OK;
     g_autofree char *message = g_strdup_printf("there is no claim for VM %s", uuid);

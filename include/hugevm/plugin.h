@@ -98,7 +98,7 @@ struct hugevm_host {
     uint32_t features; /* reserved: 0 */
     const char *name;  /* "vdsm", "hugevmctl run": shown with its claims; NULL: "unnamed" */
     void *opaque;      /* handed back to the callbacks */
-    /* A finished line; version 1.0 sends debug lines only. May be NULL. Since 1.0. */
+    /* A finished line: debug lines, and warnings of vm_launching. May be NULL. Since 1.0. */
     void (*log)(void *opaque, uint32_t level, const char *domain, const char *text);
     /*
      * Pages got so far and wanted, and what is going on ("growing 2 MiB pages on
@@ -171,8 +171,10 @@ struct hugevm_vm {
  * memory_directories counts in vm_launching only: a NULL-terminated list of the
  * directories in which QEMU will make its memory files, each on a hugetlbfs; one per
  * page size that the VM uses. They are mounted over until after_vm_start, so that
- * nobody else gets the VM's pages meanwhile. They must exist, and be empty. NULL,
- * or none for a size: the pages are open to others from vm_launching on.
+ * nobody else gets the VM's pages meanwhile. They must exist, be empty, and be the
+ * same directories for QEMU as for the caller, who therefore is in the mount namespace
+ * of whoever starts QEMU. NULL, or none for a size: the pages are open to others from
+ * vm_launching on.
  */
 struct hugevm_vm_ref {
     uint32_t size;
@@ -222,7 +224,8 @@ struct hugevm_plugin {
 
     /*
      * Right before QEMU is executed, for VMs described with WILL_CALL_LAUNCHING: the
-     * pages that were kept for the VM are made QEMU's to map. On an error do not
+     * pages that were kept for the VM are made QEMU's to map. Where the host allows no
+     * mounts they are open to others instead, and the log says so. On an error do not
      * start it, and call vm_start_failed; a caller whose VM may have no claim may go
      * on after UNKNOWN_VM. May block for the ledger. Root. Errors: UNKNOWN_VM, SHORTAGE
      * (others took pages at this very moment), INVALID_ARGUMENT, TIMEOUT, LEDGER,

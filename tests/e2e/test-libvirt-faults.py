@@ -171,8 +171,9 @@ def switched_off_meanwhile(bench, host):
 
 # --- called directly --------------------------------------------------------------------------
 
-REAL = (("prepare", "begin"), ("start", "begin"), ("started", "begin"), ("release", "end"))
-OTHER = (("stopped", "end"), ("migrate", "begin"), ("restore", "begin"), ("reconnect", "begin"),
+REAL = (("prepare", "begin"), ("start", "begin"), ("started", "begin"), ("stopped", "end"),
+        ("release", "end"))
+OTHER = (("stopped", "begin"), ("migrate", "begin"), ("restore", "begin"), ("reconnect", "begin"),
          ("attach", "begin"), ("save", "begin"), ("prepare", "end"), ("start", "end"),
          ("started", "end"), ("release", "begin"), ("release", ""), ("", "begin"), ("", ""),
          ("Prepare", "begin"), ("prepare ", "begin"), ("preparex", "begin"), ("-n", "--help"))
@@ -199,15 +200,15 @@ def other_calls(bench, host):
 
 
 def states_of_a_start(bench, _host):
-    """the four calls of a VM's life say nothing, and each does its part once"""
+    """the calls of a VM's life say nothing, and each does its part once"""
     before, vm = pools(), huge(bench)
-    for operation, state in zip(REAL, ("claimed", "launching", "running")):
-        for _ in range(2 if state != "claimed" else 1):
+    for operation, state in zip(REAL, ("guarded", "launching", "running")):
+        for _ in range(2 if state != "guarded" else 1):
             silent(vm.name, *operation, "-", text=vm.xml)
             same([claim["state"] for claim in recorded()], [state], f"claims after {operation}")
             same(total(), NEED, "total")
-    for _ in range(2):
-        silent(vm.name, "release", "end", "-", text=vm.xml)
+    for operation in REAL[3:] + REAL[3:]:
+        silent(vm.name, *operation, "-", text=vm.xml)
         nothing_taken(before)
     for operation in REAL[1:3]:
         silent(vm.name, *operation, "-", text=vm.xml)

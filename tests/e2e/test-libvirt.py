@@ -92,7 +92,7 @@ def failed_starts(bench, host):
         back_as_before(bench, before)
     # prepare, stopped, release; prepare, start, stopped, release
     seen = [int(word) for word in read(f"{bench.directory}/seen").split()]
-    same(seen, [NEED, NEED, 10, NEED, NEED, NEED, 10], "total after each call of the hook")
+    same(seen, [NEED, 10, 10, NEED, NEED, 10, 10], "total after each call of the hook")
 
 
 def refused_start(bench, host):
@@ -148,7 +148,7 @@ def daemon_dies_in_start(bench, host):
         process = bench.start(["virsh", "-c", "qemu:///system", "create", vm.path])
         until(lambda: os.path.exists(sleeper), "the second hook", 30)
         claim, = recorded()
-        same((claim["state"], total()), ("claimed", NEED), "state and total before QEMU comes")
+        same((claim["state"], total()), ("guarded", NEED), "state and total before QEMU comes")
         host.libvirtd.kill()
         end_process(int(read(sleeper)))
         bench.end(process, status=1)

@@ -307,7 +307,7 @@ static void test_no_space_leaves_the_old_ledger_whole(void)
     write_generation(store, 7);
     g_assert_false(commit_without_space(store, 20, &error));
     g_assert_error(error, HV_ERROR, HV_ERROR_LEDGER);
-    g_assert_nonnull(strstr(error->message, "ledger.json"));
+    g_assert_nonnull(strstr(error->message, "ledger.copy.json"));
     g_assert_cmpuint(read_generation(store), ==, 7);
     g_autofree char *path = store_path(&fixture, "ledger.new");
     g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
