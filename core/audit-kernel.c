@@ -53,15 +53,15 @@ static void check_drift(const HvAuditView *view, GPtrArray *findings)
             hv_pool_persistent(pool) == grown->persistent_pages)
             continue;
         g_autofree char *size = hv_format_kib(grown->size_kib);
-        guint64 now_pages = hv_pool_persistent(pool);
-        guint64 left_pages =
-            hv_minus(grown->grown_pages, hv_minus(grown->persistent_pages, now_pages));
         hv_audit_add(
             findings, HV_FINDING_DRIFT, NULL,
             "node %d has %" G_GUINT64_FORMAT " pages of %s where hugevm left %" G_GUINT64_FORMAT
             ": somebody else has resized the pool; with hugevm's next change of it, "
             "%" G_GUINT64_FORMAT " of them count as added by hugevm (now: %" G_GUINT64_FORMAT ")",
-            grown->node, now_pages, size, grown->persistent_pages, left_pages, grown->grown_pages);
+            grown->node, pool->total_pages, size,
+            hv_plus(grown->persistent_pages, grown->handed_pages),
+            hv_ledger_settled_pages(view->ledger, pool),
+            hv_plus(grown->grown_pages, grown->handed_pages));
     }
 }
 

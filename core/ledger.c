@@ -213,6 +213,17 @@ static void adopt_drift(const HvLedger *ledger, HvGrown *grown, const HvPool *po
     grown->regained_pages = grown->handed_pages > 0 ? hv_plus(grown->regained_pages, regained) : 0;
 }
 
+guint64 hv_ledger_settled_pages(const HvLedger *ledger, const HvPool *pool)
+{
+    const HvGrown *grown = find_grown(ledger, pool->node, pool->size_kib);
+    HvGrown settled = {0};
+    if (grown == NULL)
+        return 0;
+    settled = *grown;
+    adopt_drift(ledger, &settled, pool);
+    return settled.grown_pages;
+}
+
 static HvGrown *ensure_grown(HvLedger *ledger, const HvIntent *intent)
 {
     HvGrown *grown = find_grown(ledger, intent->node, intent->size_kib);

@@ -94,6 +94,9 @@ void hv_ledger_remove_claim(HvLedger *ledger, const char *uuid);
 
 guint64 hv_ledger_grown_pages(const HvLedger *ledger, int node, guint64 size_kib);
 
+/* What of the pool will count as grown once it is settled. */
+guint64 hv_ledger_settled_pages(const HvLedger *ledger, const HvPool *pool);
+
 /* Is the pool not as hugevm left it? */
 gboolean hv_ledger_has_drifted(const HvLedger *ledger, const HvPool *pool);
 
