@@ -94,6 +94,8 @@ static gboolean claim(Call *call, char **out_problem)
 
 static gboolean launching(Call *call, char **out_problem)
 {
+    if (call->glance.uuid[0] == '\0') /* libvirt names its VMs: this is no call of its */
+        return TRUE;
     g_auto(GStrv) directories = hugetlbfs_directories_of_vm(call->glance.id, call->name);
     struct hugevm_vm_ref vm = {.flags = HUGEVM_VM_REF_HOST_WAITS,
                                .uuid = call->glance.uuid,

@@ -414,7 +414,7 @@ def claim_left_behind(bench):
     """a claim that libvirt's hook has left behind does not stand in the way of VDSM's next start"""
     vm = Vm(bench, vdsm(bench), {"hugepages": "2048"}, inside=HUGE)
     call_libvirt_hook(vm, "prepare", "begin")
-    claimed(bench, "claimed", owner="libvirt")
+    claimed(bench, "guarded", owner="libvirt")
     vm.before_vm_start()
     claimed(bench, "claimed")
     vm.destroy()
