@@ -42,8 +42,11 @@ gboolean hv_start_plan(HvStart *start, HvLedger *ledger, GError **error)
     if ((first->refusal == NULL && first->steps->len == 0) ||
         !hv_ledger_note_started(root, ledger, start->outcome->request->uuid))
         return TRUE;
-    if (start->transaction != NULL && !commit_and_sweep(start, error))
-        return FALSE;
+    if (start->transaction != NULL) {
+        start->transaction->is_changed = TRUE;
+        if (!commit_and_sweep(start, error))
+            return FALSE;
+    }
     hv_snapshot_free(start->snapshot);
     start->snapshot = hv_snapshot_read(root, error);
     if (start->snapshot == NULL)

@@ -220,6 +220,11 @@ static gboolean give_back_in(const HvExecutor *executor, const HvWorld *world, c
     HvResize resize = {pool->node, pool->size_kib, decide_give_back, 0};
     HvResized resized;
     g_autoptr(GError) local = NULL;
+    /* a handover whose maker was killed before he saw that the kernel left some free */
+    if (pool->surplus_pages > 0 && pool->free_pages > 0 &&
+        hv_ledger_handed_pages(world->ledger, pool->node, pool->size_kib) > 0 &&
+        !hv_pool_pin(&writer, pool->size_kib, error))
+        return FALSE;
     gboolean is_due = hv_plan_give_back_pages(world, pool) > 0;
     if (!is_due && !hv_ledger_has_intent(world->ledger, pool->node, pool->size_kib) &&
         !hv_ledger_has_drifted(world->ledger, pool))

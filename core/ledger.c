@@ -138,6 +138,12 @@ gboolean hv_ledger_has_intent(const HvLedger *ledger, int node, guint64 size_kib
     return FALSE;
 }
 
+guint64 hv_ledger_handed_pages(const HvLedger *ledger, int node, guint64 size_kib)
+{
+    const HvGrown *grown = find_grown(ledger, node, size_kib);
+    return grown != NULL ? grown->handed_pages : 0;
+}
+
 void hv_ledger_begin_write(HvLedger *ledger, const HvIntent *intent)
 {
     g_array_append_vals(ledger->intents, intent, 1);
@@ -170,26 +176,40 @@ static void credit(HvGrown *grown, const HvIntent *intent, guint64 now_pages)
                             intent->before_pages - intent->target_pages);
         grown->grown_pages = hv_minus(grown->grown_pages, taken);
         grown->persistent_pages = intent->before_pages - taken;
-        if (intent->is_handover) {
-            grown->handed_pages = hv_plus(grown->handed_pages, taken);
-            grown->regained_pages = 0;
-        }
     }
 }
 
-/* Pages of VMs that still run as they did when their size was handed over, less what came back
- * since: more cannot have been made persistent again. */
-static guint64 regainable_pages(const HvLedger *ledger, guint64 size_kib)
+/* The write of 0 left none, or was not made. Where there are some, but fewer than before, others
+ * have written since. */
+static void credit_handover(HvGrown *grown, const HvIntent *intent, guint64 now_pages)
+{
+    if (now_pages >= intent->before_pages)
+        return;
+    grown->grown_pages = hv_minus(grown->grown_pages, intent->before_pages);
+    grown->persistent_pages = 0;
+    grown->handed_pages = hv_plus(grown->handed_pages, intent->before_pages);
+    grown->regained_pages = 0;
+}
+
+/* Pages of this pool that VMs may have which still run as they did when their size was handed
+ * over, less what came back since: more cannot have been made persistent again. */
+static guint64 regainable_pages(const HvLedger *ledger, const HvGrown *of)
 {
     guint64 pages = 0;
     for (guint i = 0; i < ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
-        if (claim->is_handed_over && claim->state == HV_CLAIM_RUNNING)
-            pages = hv_plus(pages, hv_needs_pages(claim->needs, size_kib));
+        for (guint k = 0; k < claim->needs->len; k++) {
+            const HvNeed *need = &g_array_index(claim->needs, HvNeed, k);
+            gboolean is_here =
+                hv_node_set_is_any(&need->nodes) || hv_node_set_contains(&need->nodes, of->node);
+            if (claim->is_handed_over && claim->state == HV_CLAIM_RUNNING && is_here &&
+                need->size_kib == of->size_kib)
+                pages = hv_plus(pages, need->pages);
+        }
     }
     for (guint i = 0; i < ledger->grown->len; i++) {
         const HvGrown *grown = &g_array_index(ledger->grown, HvGrown, i);
-        if (grown->size_kib == size_kib)
+        if (grown->size_kib == of->size_kib)
             pages = hv_minus(pages, grown->regained_pages);
     }
     return pages;
@@ -198,14 +218,15 @@ static guint64 regainable_pages(const HvLedger *ledger, guint64 size_kib)
 /*
  * What others did. Surplus of ours that is none any more has either gone with its VM,
  * or was made persistent by a write upwards: the second only as far as the count has
- * risen, and as such VMs still run.
+ * risen, pages are in use, and such VMs still run.
  */
 static void adopt_drift(const HvLedger *ledger, HvGrown *grown, const HvPool *pool)
 {
     guint64 now_pages = hv_pool_persistent(pool);
     guint64 rise = hv_minus(now_pages, grown->persistent_pages);
     guint64 no_surplus = hv_minus(grown->handed_pages, pool->surplus_pages);
-    guint64 regained = MIN(MIN(rise, no_surplus), regainable_pages(ledger, grown->size_kib));
+    guint64 in_use = MIN(hv_pool_in_use(pool), regainable_pages(ledger, grown));
+    guint64 regained = MIN(MIN(rise, no_surplus), in_use);
     grown->grown_pages = hv_minus(grown->grown_pages, hv_minus(grown->persistent_pages, now_pages));
     grown->grown_pages = MIN(hv_plus(grown->grown_pages, regained), now_pages);
     grown->persistent_pages = now_pages;
@@ -254,7 +275,9 @@ gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool)
         return FALSE;
     HvGrown before = *grown;
     guint64 now_pages = hv_pool_persistent(pool);
-    if (has_intent)
+    if (has_intent && intent.is_handover)
+        credit_handover(grown, &intent, now_pages);
+    else if (has_intent)
         credit(grown, &intent, now_pages);
     adopt_drift(ledger, grown, pool);
     gboolean is_changed = has_intent || grown->grown_pages != before.grown_pages ||

@@ -100,6 +100,9 @@ guint64 hv_ledger_settled_pages(const HvLedger *ledger, const HvPool *pool);
 /* Is the pool not as hugevm left it? */
 gboolean hv_ledger_has_drifted(const HvLedger *ledger, const HvPool *pool);
 
+/* Of a pool: surplus that goes by itself when its users end. */
+guint64 hv_ledger_handed_pages(const HvLedger *ledger, int node, guint64 size_kib);
+
 /* Is a write of this pool announced? */
 gboolean hv_ledger_has_intent(const HvLedger *ledger, int node, guint64 size_kib);
 

@@ -186,8 +186,15 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
         return FALSE;
     *out_known = claim != NULL;
     gboolean is_other_qemu = claim != NULL && vm->qemu_pid != 0 && vm->qemu_pid != claim->qemu.pid;
-    if (claim == NULL || (claim->state == HV_CLAIM_RUNNING && !is_other_qemu))
+    if (claim == NULL)
         return TRUE;
+    if (claim->state == HV_CLAIM_RUNNING && !is_other_qemu) {
+        gboolean may = claim->may_hand_over && !claim->is_handed_over;
+        g_clear_pointer(&transaction, hv_transaction_end);
+        if (may)
+            hv_hand_over(agent, store);
+        return TRUE;
+    }
     HvProcess qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
                                        : hv_process_find_qemu(agent->root, vm->uuid);
     hv_claim_note_running(agent->root, claim, &qemu);

@@ -200,12 +200,22 @@ static void plan_need(Planner *planner, const GArray *needs, guint index)
     planner->missing = hv_plus(planner->missing, left);
 }
 
+/* Pages that an earlier plan for this very start may have added already. */
+static guint64 got_before(const Planner *planner, guint64 size_kib)
+{
+    const HvWorld *world = planner->world;
+    const HvClaim *own =
+        world->self_uuid != NULL ? hv_ledger_claim(world->ledger, world->self_uuid) : NULL;
+    return own != NULL ? hv_needs_pages(own->needs, size_kib) : 0;
+}
+
 static void plan_size(Planner *planner, const HvRequest *request, guint64 size_kib)
 {
     const HvSettings *settings = planner->world->settings;
     gboolean use_free = settings->use_preallocated_hugepages || !settings->use_dynamic_hugepages;
     HvRoom room = hv_room_of_size(planner->world, size_kib);
-    planner->available = use_free ? room.available : 0;
+    planner->available =
+        use_free ? room.available : MIN(room.available, got_before(planner, size_kib));
     for (int rank = 0; rank <= 2; rank++)
         for (guint i = 0; i < request->needs->len; i++) {
             const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
@@ -384,12 +394,21 @@ static gboolean are_claims_steady(const HvWorld *world, guint64 size_kib)
     return is_any;
 }
 
+/* Beside surplus of one node, kernels before 6.15 miscount writes to others, whoever makes them. */
+static gboolean is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib)
+{
+    guint pools = 0;
+    for (guint i = 0; i < snapshot->pools->len; i++)
+        pools += g_array_index(snapshot->pools, HvPool, i).size_kib == size_kib;
+    return pools <= 1 || snapshot->kernel_version >= HV_KERNEL_VERSION(6, 15);
+}
+
 gboolean hv_plan_may_hand_over(const HvWorld *world, guint64 size_kib)
 {
     const HvPageSize *size = hv_snapshot_size(world->snapshot, size_kib);
-    if (!world->settings->use_dynamic_hugepages || !world->settings->handover_auto ||
-        world->ledger->handover_failed || size == NULL || size->overcommit_pages > 0 ||
-        size->resv_pages > 0 || !are_claims_steady(world, size_kib))
+    if (!is_kernel_sound(world->snapshot, size_kib) || !world->settings->use_dynamic_hugepages ||
+        !world->settings->handover_auto || world->ledger->handover_failed || size == NULL ||
+        size->overcommit_pages > 0 || size->resv_pages > 0 || !are_claims_steady(world, size_kib))
         return FALSE;
     for (guint i = 0; i < world->snapshot->pools->len; i++) {
         const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);

@@ -121,8 +121,10 @@ static gboolean announce(const HvPoolWriter *writer, const HvResize *resize, Wri
     Write write = {.before_total = pool->total_pages};
     write.write_total = resize->decide(&world, pool, resize->pages);
     gboolean is_due = write.write_total != write.before_total;
-    if (is_due || (resize->decide == decide_same && pool->surplus_pages > 0)) {
-        guint64 pin_total = announce_pin(transaction->ledger, snapshot, resize->size_kib);
+    guint64 pin_total = 0;
+    if (is_due || resize->decide == decide_same)
+        pin_total = announce_pin(transaction->ledger, snapshot, resize->size_kib);
+    if (is_due || pin_total > 0) {
         write.is_pin = pin_total > 0;
         HvIntent intent = {resize->node, resize->size_kib, pool->total_pages, write.write_total, 0,
                            FALSE};
@@ -178,14 +180,10 @@ static gboolean write_once(const HvPoolWriter *writer, const HvResize *resize, W
     return is_written;
 }
 
-gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvResized *out,
-                        GError **error)
+static gboolean resize_locked(const HvPoolWriter *writer, const HvResize *resize, HvResized *out,
+                              GError **error)
 {
     Write write = {.is_pin = TRUE};
-    g_auto(HvFd) lock =
-        hv_store_lock_size(writer->store, resize->size_kib, writer->deadline_us, error);
-    if (lock < 0)
-        return FALSE;
     for (guint i = 0; write.is_pin && i < MAX_PINS; i++)
         if (!write_once(writer, resize, &write, error))
             return FALSE;
@@ -195,27 +193,51 @@ gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvRe
     return TRUE;
 }
 
-/* A pool of the size that has surplus; -1: none. */
-static int node_with_surplus(const HvPoolWriter *writer, guint64 size_kib)
+gboolean hv_pool_resize(const HvPoolWriter *writer, const HvResize *resize, HvResized *out,
+                        GError **error)
 {
-    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(writer->root, NULL);
-    for (guint i = 0; snapshot != NULL && i < snapshot->pools->len; i++) {
+    g_auto(HvFd) lock =
+        hv_store_lock_size(writer->store, resize->size_kib, writer->deadline_us, error);
+    return lock >= 0 && resize_locked(writer, resize, out, error);
+}
+
+/* A pool of the size, which stands for all: with surplus, if any has it. NULL: no such size. */
+static const HvPool *representative(const HvSnapshot *snapshot, guint64 size_kib)
+{
+    const HvPool *found = NULL;
+    for (guint i = 0; i < snapshot->pools->len; i++) {
         const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
-        if (pool->size_kib == size_kib && pool->surplus_pages > 0)
-            return pool->node;
+        if (pool->size_kib == size_kib && (found == NULL || pool->surplus_pages > 0))
+            found = pool;
     }
-    return -1;
+    return found;
 }
 
 gboolean hv_pool_pin(const HvPoolWriter *writer, guint64 size_kib, GError **error)
 {
     HvResized resized;
-    HvResize resize = {node_with_surplus(writer, size_kib), size_kib, decide_same, 0};
-    return resize.node < 0 || hv_pool_resize(writer, &resize, &resized, error);
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(writer->root, error);
+    if (snapshot == NULL)
+        return FALSE;
+    const HvPool *pool = representative(snapshot, size_kib);
+    if (pool == NULL || pool->surplus_pages == 0)
+        return TRUE;
+    HvResize resize = {pool->node, size_kib, decide_same, 0};
+    return hv_pool_resize(writer, &resize, &resized, error);
 }
 
-/* Records that all persistent pages of the size will become surplus. */
-static gboolean announce_handover(const HvPoolWriter *writer, guint64 size_kib, gboolean *out_may,
+/* The same where the size's lock is held. Has its own time, as a record has. */
+static gboolean pin_locked(const HvPoolWriter *writer, const HvPool *pool, GError **error)
+{
+    HvResized resized;
+    HvPoolWriter patient = *writer;
+    HvResize resize = {pool->node, pool->size_kib, decide_same, 0};
+    patient.deadline_us = g_get_monotonic_time() + RECORD_LOCK_US;
+    return resize_locked(&patient, &resize, &resized, error);
+}
+
+/* Records that all persistent pages of the size will become surplus; 0: they may not. */
+static gboolean announce_handover(const HvPoolWriter *writer, guint64 size_kib, guint64 *out_pages,
                                   GError **error)
 {
     g_autoptr(HvTransaction) transaction =
@@ -225,66 +247,73 @@ static gboolean announce_handover(const HvPoolWriter *writer, guint64 size_kib, 
     if (snapshot == NULL)
         return FALSE;
     HvWorld world = {snapshot, writer->settings, transaction->ledger, NULL};
-    *out_may = hv_plan_may_hand_over(&world, size_kib);
-    for (guint i = 0; *out_may && i < snapshot->pools->len; i++) {
+    gboolean may = hv_plan_may_hand_over(&world, size_kib);
+    *out_pages = 0;
+    for (guint i = 0; may && i < snapshot->pools->len; i++) {
         const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
         HvIntent intent = {pool->node, size_kib, pool->total_pages, 0, 0, TRUE};
-        if (pool->size_kib == size_kib && pool->total_pages > 0)
-            hv_ledger_begin_write(transaction->ledger, &intent);
+        if (pool->size_kib != size_kib || pool->total_pages == 0)
+            continue;
+        *out_pages += pool->total_pages;
+        hv_ledger_begin_write(transaction->ledger, &intent);
     }
-    for (guint i = 0; *out_may && i < transaction->ledger->claims->len; i++) {
+    for (guint i = 0; may && i < transaction->ledger->claims->len; i++) {
         HvClaim *claim = g_ptr_array_index(transaction->ledger->claims, i);
         if (hv_needs_pages(claim->needs, size_kib) > 0)
             claim->is_handed_over = TRUE;
     }
-    if (*out_may)
+    if (may)
         transaction->is_changed = TRUE;
     return hv_transaction_commit(transaction, error);
 }
 
-/* Reads back. *out_is_sound: what is there is surplus in use, and nothing else. */
-static gboolean record_handover(const HvPoolWriter *writer, guint64 size_kib,
-                                gboolean *out_is_sound, GError **error)
+/*
+ * Reads back, and pins unless what is there is surplus in use and nothing else. It may
+ * be that a user ended meanwhile; if not, this kernel does not do what was asked.
+ */
+static gboolean record_handover(const HvPoolWriter *writer, guint64 size_kib, guint64 before,
+                                GError **error)
 {
+    guint64 total = 0, steady = 0;
     g_autoptr(HvTransaction) transaction =
         hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
     g_autoptr(HvSnapshot) snapshot =
         transaction != NULL ? read_settled(writer, transaction, size_kib, error) : NULL;
     if (snapshot == NULL)
         return FALSE;
-    *out_is_sound = TRUE;
     for (guint i = 0; i < snapshot->pools->len; i++) {
         const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
-        if (pool->size_kib == size_kib &&
-            (pool->free_pages > 0 || pool->surplus_pages != pool->total_pages))
-            *out_is_sound = FALSE;
+        if (pool->size_kib != size_kib)
+            continue;
+        total += pool->total_pages;
+        steady += pool->surplus_pages == pool->total_pages ? hv_pool_in_use(pool) : 0;
     }
-    if (!*out_is_sound) {
+    if (steady != total && total == before) {
         transaction->ledger->handover_failed = TRUE;
         transaction->is_changed = TRUE;
     }
-    return hv_transaction_commit(transaction, error);
+    if (!hv_transaction_commit(transaction, error))
+        return FALSE;
+    g_clear_pointer(&transaction, hv_transaction_end);
+    return steady == total || pin_locked(writer, representative(snapshot, size_kib), error);
 }
 
 gboolean hv_pool_hand_over(const HvPoolWriter *writer, guint64 size_kib, GError **error)
 {
-    gboolean may = FALSE, is_sound = TRUE;
+    guint64 pages = 0;
     g_auto(HvFd) lock = hv_store_lock_size(writer->store, size_kib, writer->deadline_us, error);
-    if (lock < 0 || !announce_handover(writer, size_kib, &may, error))
+    if (lock < 0 || !announce_handover(writer, size_kib, &pages, error))
         return FALSE;
-    if (!may)
+    if (pages == 0)
         return TRUE;
     g_autofree char *path = global_file(size_kib);
     g_autoptr(GError) write_error = NULL;
     gboolean is_written = hv_root_write_u64(writer->root, path, 0, &write_error);
-    if (!record_handover(writer, size_kib, &is_sound, error))
+    if (!record_handover(writer, size_kib, pages, error))
         return FALSE;
     if (!is_written)
         g_propagate_error(error, g_steal_pointer(&write_error));
-    if (is_sound || !is_written)
-        return is_written;
-    hv_fd_clear(&lock);
-    return hv_pool_pin(writer, size_kib, error);
+    return is_written;
 }
 
 /* Pages that may be split now: as planned, but never one that is promised or that others hold. */

@@ -55,6 +55,8 @@ gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger)
 void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *qemu)
 {
     claim->state = HV_CLAIM_RUNNING;
+    if (claim->qemu.pid != qemu->pid || claim->qemu.start_ticks != qemu->start_ticks)
+        claim->is_handed_over = FALSE; /* that was another one's memory */
     claim->qemu = *qemu;
     /* what comes from elsewhere may be thrown away and come again, page by page */
     if (hv_process_has_word(root, qemu->pid, "-incoming"))

@@ -128,7 +128,9 @@ gboolean hv_process_has_word(const HvRoot *root, gint64 pid, const char *word)
     gsize n = 0;
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
     g_autofree char *words = read_words(root, digits, &n);
-    for (const char *at = words; words != NULL && at < words + n; at += strlen(at) + 1)
+    if (words == NULL)
+        return TRUE;
+    for (const char *at = words; at < words + n; at += strlen(at) + 1)
         if (strcmp(at, word) == 0)
             return TRUE;
     return FALSE;

@@ -21,7 +21,7 @@ gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process);
  */
 HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid);
 
-/* Is this one of the words of its command line? FALSE where that cannot be read. */
+/* Is this one of the words of its command line? TRUE as well where that cannot be read. */
 gboolean hv_process_has_word(const HvRoot *root, gint64 pid, const char *word);
 
 /* Huge pages that the process has touched, of all sizes, in KiB. */

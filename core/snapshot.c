@@ -3,7 +3,7 @@
  * Files read (all below the injected root):
  *   /sys/kernel/mm/hugepages/hugepages-<KiB>kB/{resv_hugepages,nr_overcommit_hugepages,demote_size}
  *   /sys/devices/system/node/nodeN/{meminfo,hugepages/hugepages-<KiB>kB/...}
- *   /proc/meminfo, /proc/zoneinfo, /proc/sys/kernel/arch
+ *   /proc/meminfo, /proc/zoneinfo, /proc/sys/kernel/{arch,osrelease}
  * A kernel without NUMA has no node directories: its global pools are then node 0's.
  * A kernel that sets up memory lazily shows a fraction of it in the node's meminfo
  * but all of it in /proc/meminfo: so the only node is read from there.
@@ -15,6 +15,7 @@
 #include "error.h"
 #include "page-size.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define SYS_HUGEPAGES "/sys/kernel/mm/hugepages"
@@ -306,6 +307,16 @@ static void read_watermarks(const HvRoot *root, HvSnapshot *snapshot)
     }
 }
 
+/* "6.1.0-13-amd64" */
+static guint read_kernel_version(const HvRoot *root)
+{
+    unsigned major, minor;
+    g_autofree char *text = hv_root_read_text(root, "/proc/sys/kernel/osrelease", 128, NULL);
+    return text != NULL && sscanf(text, "%3u.%3u", &major, &minor) == 2
+               ? HV_KERNEL_VERSION(major, minor)
+               : 0;
+}
+
 static char *read_arch(const HvRoot *root)
 {
     g_autofree char *text = hv_root_read_text(root, "/proc/sys/kernel/arch", 64, NULL);
@@ -331,6 +342,7 @@ HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error)
         return NULL;
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_new();
     snapshot->arch = read_arch(root);
+    snapshot->kernel_version = read_kernel_version(root);
     snapshot->mem_available_kib = mem_info_kib(&host, "MemAvailable");
     snapshot->base_page_kib = hv_base_page_kib();
     if (!read_sizes(root, mem_info_kib(&host, "Hugepagesize"), snapshot, error) ||

@@ -34,13 +34,16 @@ typedef struct {
     guint64 surplus_pages;
 } HvPool;
 
+#define HV_KERNEL_VERSION(major, minor) ((major)*1000u + (minor))
+
 typedef struct {
     GArray *nodes; /* HvNode, ascending id */
     GArray *sizes; /* HvPageSize, ascending size */
     GArray *pools; /* HvPool, ascending (node, size) */
     guint64 mem_available_kib;
     guint64 base_page_kib;
-    char *arch; /* "x86_64", "ppc64le", ... */
+    guint kernel_version; /* HV_KERNEL_VERSION; 0: not known */
+    char *arch;           /* "x86_64", "ppc64le", ... */
 } HvSnapshot;
 
 /*

@@ -87,6 +87,7 @@ static void roll_back(const HvStart *start, HvStore *store, GError **error)
         g_autofree char *message = hv_error_message(local);
         g_prefix_error(error, "(not all could be given back, the next call goes on: %s) ", message);
     }
+    hv_hand_over(start->agent, store); /* what was pinned for this start */
 }
 
 static gboolean edit_xml(HvStart *start, GError **error)
@@ -172,7 +173,8 @@ static gboolean get_pages(HvStart *start, HvStore *store, gint64 deadline_us, GE
     if (must_pin && !pin(start, store, deadline_us, error))
         return FALSE;
     start->has_surplus = FALSE;
-    start->give_up_us = g_get_monotonic_time() + TAKEN_WAIT_US;
+    start->give_up_us =
+        MIN(g_get_monotonic_time() + TAKEN_WAIT_US, deadline_us - 2 * EXPOSED_POLL_US);
     for (;;) {
         g_autoptr(HvPlan) missing = NULL;
         gint64 lock_deadline_us = MAX(deadline_us, g_get_monotonic_time() + SHORT_LOCK_WAIT_US);

@@ -189,6 +189,10 @@ bool stage_admin(long pages)
         long grown = before.total - before.surplus - stage.low;
         stage.high += grown < -pages ? grown : -pages;
     }
+    /* A write upwards makes pages of VMs that were handed over persistent. If those VMs end before
+     * hugevm looks, nothing tells these pages from the administrator's: they stay as his. */
+    if (pages > 0)
+        stage.high += before.surplus;
     stage.low += pages;
     stage.high += pages;
     stage.is_disturbed = true;

@@ -6,6 +6,7 @@
  *   orders [OPTION]... MODULE
  *
  *   --count N       at most so many orders of each group (default: all, or RANDOM_ORDERS)
+ *   --variations N  the same for groups that vary the four plain ones of two and three VMs
  *   --seed N        for random orders and random places (default 1)
  *   --group NAME    only this group
  *   --order TEXT    one order, as a failure prints it; with --group and --index as printed
@@ -75,9 +76,9 @@ static const struct group groups[] = {
 
 static struct {
     const char *module, *group, *order;
-    long count, index, static_pages;
+    long count, variations, index, static_pages;
     unsigned long seed;
-} options = {.count = RANDOM_ORDERS, .static_pages = -1, .seed = 1};
+} options = {.count = RANDOM_ORDERS, .variations = RANDOM_ORDERS, .static_pages = -1, .seed = 1};
 
 static void show_order(const struct group *group, const struct order *order, long index, int at)
 {
@@ -175,6 +176,11 @@ static double seconds_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+static bool is_variation(const struct group *group)
+{
+    return group->mixed_in != NOTHING || group->is_silent || group->configuration == PREALLOCATED;
+}
+
 /* Of fewer than all orders of two VMs, those that are drawn. */
 static long try_all(const struct group *group, long *out_tried)
 {
@@ -182,7 +188,9 @@ static long try_all(const struct group *group, long *out_tried)
     unsigned mask = 0;
     long all = group->vms == 2 ? ALL_OF_TWO : RANDOM_ORDERS;
     uint64_t state = orders_mix(orders_mix(options.seed) + (uint64_t)(group - groups));
-    long wanted = options.count < all ? options.count : all;
+    long most = is_variation(group) && options.variations < options.count ? options.variations
+                                                                          : options.count;
+    long wanted = most < all ? most : all;
     *out_tried = 0;
     for (long index = 0; index < all && *out_tried < wanted; index++) {
         uint64_t own = orders_mix(state + (uint64_t)index);
@@ -270,15 +278,23 @@ static int make_room(int argc, char **argv)
 static bool parse_options(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"count", required_argument, NULL, 'c'},  {"seed", required_argument, NULL, 's'},
-        {"group", required_argument, NULL, 'g'},  {"room", required_argument, NULL, 'r'},
-        {"order", required_argument, NULL, 'o'},  {"index", required_argument, NULL, 'i'},
-        {"static", required_argument, NULL, 'p'}, {0},
+        {"count", required_argument, NULL, 'c'},
+        {"seed", required_argument, NULL, 's'},
+        {"group", required_argument, NULL, 'g'},
+        {"room", required_argument, NULL, 'r'},
+        {"order", required_argument, NULL, 'o'},
+        {"index", required_argument, NULL, 'i'},
+        {"static", required_argument, NULL, 'p'},
+        {"variations", required_argument, NULL, 'v'},
+        {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (option) {
         case 'c':
             options.count = atol(optarg);
+            break;
+        case 'v':
+            options.variations = atol(optarg);
             break;
         case 's':
             options.seed = strtoul(optarg, NULL, 10);

@@ -218,6 +218,45 @@ static void test_pages_are_regained_once(void)
     g_assert_cmpuint(settle(world, 40, 0), ==, 20);
 }
 
+/* Two VMs on a node each; the first has ended, and its node got as many pages as it had. */
+static void test_pages_of_another_node_are_not_regained(void)
+{
+    g_autoptr(World) world = handed_over();
+    HvPool *pool = pool_of(world);
+    HvNeed *need = &g_array_index(hv_ledger_claim(world->ledger, THIRD)->needs, HvNeed, 0);
+    hv_ledger_remove_claim(world->ledger, OTHER);
+    need->nodes = world_make_need("1", SIZE_2M, 20).nodes;
+    pool->free_pages = 0;
+    g_assert_cmpuint(settle(world, 40, 0), ==, 0);
+}
+
+static void test_free_pages_are_not_regained(void)
+{
+    g_autoptr(World) world = handed_over();
+    pool_of(world)->free_pages = 40; /* their VMs are dead, although nobody has seen it yet */
+    g_assert_cmpuint(settle(world, 40, 0), ==, 0);
+}
+
+static void test_intent_with_fewer_pages_than_before_was_carried_out(void)
+{
+    g_autoptr(World) world = steady_world();
+    HvIntent intent = {0, SIZE_2M, 40, 0, 0, TRUE};
+    hv_ledger_begin_write(world->ledger, &intent);
+    pool_of(world)->free_pages = 20; /* all VMs have ended, and somebody has added these */
+    g_assert_cmpuint(settle(world, 20, 0), ==, 0);
+}
+
+static void test_several_nodes_need_a_kernel_that_counts_right(void)
+{
+    g_autoptr(World) world = steady_world();
+    world_node(world, 1, GIB_KIB);
+    world_pool(world, 1, SIZE_2M, 0, 0);
+    world->snapshot->kernel_version = HV_KERNEL_VERSION(6, 12);
+    g_assert_false(may(world));
+    world->snapshot->kernel_version = HV_KERNEL_VERSION(6, 15);
+    g_assert_true(may(world));
+}
+
 #define ADD(name, function) g_test_add_func("/handover/" name, function)
 
 int main(int argc, char **argv)
@@ -236,5 +275,11 @@ int main(int argc, char **argv)
         test_pages_added_after_the_vms_ended_are_the_administrators);
     ADD("a-vm-that-came-later-regains-nothing", test_a_vm_that_came_later_regains_nothing);
     ADD("pages-are-regained-once", test_pages_are_regained_once);
+    ADD("pages-of-another-node-are-not-regained", test_pages_of_another_node_are_not_regained);
+    ADD("free-pages-are-not-regained", test_free_pages_are_not_regained);
+    ADD("intent-with-fewer-pages-than-before-was-carried-out",
+        test_intent_with_fewer_pages_than_before_was_carried_out);
+    ADD("several-nodes-need-a-kernel-that-counts-right",
+        test_several_nodes_need_a_kernel_that_counts_right);
     return g_test_run();
 }
