@@ -47,8 +47,10 @@ def set_right(bench, before, call):
 
 
 def each_way():
-    """Static pages, and the further call."""
-    return itertools.product(STATICS, CALLS)
+    """Static pages, and the further call: each with each only where there is time for it."""
+    if os.environ.get("HUGEVM_KILLED") == "full":
+        return itertools.product(STATICS, CALLS)
+    return ((0, CALLS[0]), (20, CALLS[1]), (0, CALLS[2]))
 
 
 # --- the embedded driver ------------------------------------------------------------------------
