@@ -238,9 +238,13 @@ def run_vm(options, command):
 
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as qemu:
         timer = threading.Timer(options.timeout, stop)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for number in signals:
             signal.signal(number, stop)
+        # handlers run in the main thread, which a signal to another one does not wake
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         timer.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         try:
             relay(qemu.stdout)
         finally:
