@@ -340,7 +340,7 @@ def qemu_killed_with_a_dead_owner(bench, host):
     qemu = host.start(vm)
     host.libvirtd.kill()
     end_process(qemu)
-    until(lambda: not vm.qemu() and harness.free() == total(), "QEMU's end")
+    until(lambda: not vm.qemu() and pools() == before, "QEMU's end")
     claim, = finds(bench, "dead-claim")  # the kernel has taken the pages already
     holds(claim["text"], f"process {qemu}, has ended")
     repairs(bench)
