@@ -30,13 +30,20 @@ static gboolean has_lost_ledger(const HvAgent *agent)
     return guards->len > 0 || mounts->len > 0;
 }
 
-static gboolean set_right(const HvAgent *agent, HvTransaction *transaction, GError **error)
+/* Ends the transaction, and goes on with what needs other locks. */
+static gboolean set_right(const HvAgent *agent, HvStore *store, HvTransaction *ended,
+                          GError **error)
 {
+    g_autoptr(HvTransaction) transaction = ended;
     if (hv_ledger_prune(agent->root, transaction->ledger))
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
     hv_custody_sweep(agent->root, transaction->ledger);
+    g_clear_pointer(&transaction, hv_transaction_end);
+    if (!hv_give_back_if_idle(agent, store, error))
+        return FALSE;
+    hv_hand_over(agent, store);
     return TRUE;
 }
 
@@ -57,13 +64,7 @@ gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *o
         return FALSE;
     if (transaction->warning != NULL && out_warnings != NULL)
         g_ptr_array_add(out_warnings, g_strdup(transaction->warning));
-    if (!set_right(agent, transaction, error))
-        return FALSE;
-    g_clear_pointer(&transaction, hv_transaction_end);
-    if (!hv_give_back_if_idle(agent, store, error))
-        return FALSE;
-    hv_hand_over(agent, store);
-    return TRUE;
+    return set_right(agent, store, g_steal_pointer(&transaction), error);
 }
 
 gboolean hv_lifecycle_recover(const HvAgent *agent, GPtrArray *out_warnings, GError **error)
@@ -118,11 +119,5 @@ gboolean hv_lifecycle_reconcile(const HvAgent *agent, const HvRunning *running, 
             hv_ledger_end_claim(agent->root, transaction->ledger, claim))
             transaction->is_changed = TRUE;
     }
-    if (!set_right(agent, transaction, error))
-        return FALSE;
-    g_clear_pointer(&transaction, hv_transaction_end);
-    if (!hv_give_back_if_idle(agent, store, error))
-        return FALSE;
-    hv_hand_over(agent, store);
-    return TRUE;
+    return set_right(agent, store, g_steal_pointer(&transaction), error);
 }
