@@ -37,7 +37,7 @@
 #define NAMESPACE DIRECTORY "/" FILE_NAME
 #define FILE_FLAGS (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
 #define OWN_NAMESPACE "/proc/thread-self/ns/mnt"
-#define NAME_MAX_BYTES 96
+#define ID_RANGE 4096
 
 typedef struct Visit Visit;
 struct Visit {
@@ -105,32 +105,73 @@ static int make_place(void)
     return fd >= 0 ? 0 : -1;
 }
 
-static int make_vault(const Visit *visit)
+/* A new one, seen from the host's again; its file, or -1 with errno. */
+static int new_namespace(const Visit *visit, int proc)
 {
-    if (make_place() != 0)
-        return -1;
-    g_auto(HvFd) proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (proc < 0 || enter_new_namespace() != 0)
+    if (enter_new_namespace() != 0)
         return -1;
     g_auto(HvFd) vault = openat(proc, "thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (vault < 0 || setns(visit->host_fd, CLONE_NEWNS) != 0)
         return -1;
+    return hv_fd_steal(&vault);
+}
+
+static int bind_namespace(int vault)
+{
     g_autofree char *path = g_strdup_printf("/proc/thread-self/fd/%d", vault);
-    if (mount(path, NAMESPACE, NULL, MS_BIND, NULL) != 0)
+    return mount(path, NAMESPACE, NULL, MS_BIND, NULL);
+}
+
+/* The visitor's thread goes on on the n-th of the processors that are left to it. */
+static void go_to_cpu(const cpu_set_t *allowed, guint n)
+{
+    cpu_set_t one;
+    guint left = n % (guint)MAX(CPU_COUNT(allowed), 1);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, allowed) && left-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            sched_setaffinity(0, sizeof one, &one);
+        }
+}
+
+/*
+ * The kernel lets a namespace be bound only where its id is greater than that of the
+ * namespace it is bound in (EINVAL). Linux 6.18 takes the ids from ranges of
+ * ID_RANGE, one per processor: one made by another processor, or the next range, is
+ * greater if the first one was not.
+ */
+static int make_vault(const Visit *visit)
+{
+    cpu_set_t allowed;
+    if (make_place() != 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return -1;
-    return setns(vault, CLONE_NEWNS);
+    g_auto(HvFd) proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (guint i = 0; proc >= 0 && i <= ID_RANGE; i++) {
+        go_to_cpu(&allowed, i);
+        g_auto(HvFd) vault = new_namespace(visit, proc);
+        if (vault < 0)
+            return -1;
+        if (bind_namespace(vault) == 0)
+            return setns(vault, CLONE_NEWNS);
+        if (errno != EINVAL)
+            return -1;
+    }
+    return -1;
 }
 
 /* ---- visiting it */
 
 static int enter(const Visit *visit)
 {
+    struct statfs fs;
     g_auto(HvFd) vault = open_file(0);
-    if (vault >= 0 && setns(vault, CLONE_NEWNS) == 0)
-        return 0;
-    /* no file, or a plain one that waits for its namespace; any other failure may pass */
-    gboolean is_missing = errno == (vault < 0 ? ENOENT : EINVAL);
-    return is_missing && visit->may_make ? make_vault(visit) : -1;
+    if (vault < 0 ? errno != ENOENT : fstatfs(vault, &fs) != 0)
+        return -1;
+    if (vault >= 0 && (guint32)fs.f_type == NSFS_MAGIC)
+        return setns(vault, CLONE_NEWNS);
+    errno = ENOENT; /* no file, or a plain one that waits for its namespace */
+    return visit->may_make ? make_vault(visit) : -1;
 }
 
 static gpointer visit_thread(gpointer data)
