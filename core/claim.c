@@ -140,6 +140,11 @@ static gboolean has_surplus(const HvStart *start)
     return FALSE;
 }
 
+static gboolean is_to_be_guarded(const HvStart *start, const HvClaim *claim)
+{
+    return claim->state == HV_CLAIM_CLAIMED && start->vm->tells_launch && !start->goes_unguarded;
+}
+
 /*
  * FALSE: somebody has taken pages that are planned for the claim. Beside surplus, to
  * let go of a guard would cost others free pages: then it is pinned first, or, where
@@ -148,8 +153,7 @@ static gboolean has_surplus(const HvStart *start)
 static gboolean guard_claim(const HvStart *start, HvClaim *claim)
 {
     g_autofree char *warning = NULL;
-    if (claim->state != HV_CLAIM_CLAIMED || !start->vm->tells_launch || start->has_surplus ||
-        start->goes_unguarded)
+    if (!is_to_be_guarded(start, claim) || start->has_surplus)
         return TRUE;
     HvGuardResult result = hv_custody_guard(start->agent->root, claim, &warning);
     if (warning != NULL)
@@ -198,6 +202,8 @@ static HvClaimResult record_claim(HvStart *start, const HvProcess *self, const A
     transaction->is_changed = TRUE;
     if (start->outcome->plan->steps->len == 0 && !guard_claim(start, claim))
         return HV_CLAIM_AGAIN;
+    if (is_to_be_guarded(start, claim))
+        hv_custody_prepare(start->agent->root, claim);
     if (hv_transaction_commit(transaction, error))
         return HV_CLAIM_MADE;
     hv_ledger_remove_claim(transaction->ledger, claim->uuid);
@@ -263,7 +269,11 @@ gboolean hv_start_guard(HvStart *start, HvStore *store, gint64 deadline_us, HvPl
     }
     if (guard_claim(start, claim)) {
         transaction->is_changed = claim->state == HV_CLAIM_GUARDED;
-        return hv_transaction_commit(transaction, error);
+        if (hv_transaction_commit(transaction, error))
+            return TRUE;
+        claim->state = HV_CLAIM_CLAIMED; /* as the ledger has it */
+        hv_custody_sweep(start->agent->root, transaction->ledger);
+        return FALSE;
     }
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(start->agent->root, error);
     HvWorld world = {snapshot, start->settings, transaction->ledger, uuid};

@@ -119,6 +119,12 @@ static int make_guard(const HvRoot *root, const HvClaim *claim, guint64 size_kib
     return errsv;
 }
 
+void hv_custody_prepare(const HvRoot *root, const HvClaim *claim)
+{
+    if (hv_root_is_machine(root) && claim->from_hugetlbfs && hv_vault_is_supported())
+        hv_vault_prepare(); /* without it the guard is a segment */
+}
+
 HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_warning)
 {
     if (!hv_root_is_machine(root))
@@ -153,6 +159,8 @@ static void target_clear(gpointer data)
 /* One per page size of the claim; NULL: not all of them can be mounted. */
 static GArray *find_targets(const HvClaim *claim, const char *const *directories)
 {
+    if (!claim->from_hugetlbfs)
+        return NULL;
     g_autoptr(GArray) sizes = sizes_of(claim);
     g_autoptr(GArray) targets = g_array_new(FALSE, TRUE, sizeof(Target));
     g_array_set_clear_func(targets, target_clear);
@@ -169,6 +177,12 @@ static GArray *find_targets(const HvClaim *claim, const char *const *directories
             return NULL;
     }
     return g_steal_pointer(&targets);
+}
+
+gboolean hv_custody_keeps(const HvClaim *claim, const char *const *directories)
+{
+    g_autoptr(GArray) targets = find_targets(claim, directories);
+    return targets != NULL;
 }
 
 /* Guard -> launch mount. 0, or errno. */
@@ -213,14 +227,12 @@ static int launch_on(const HvRoot *root, const HvClaim *claim, const GArray *tar
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
                            char **out_warning, GError **error)
 {
-    g_autoptr(GArray) targets = NULL;
     const Target *failed = NULL;
     gboolean is_guarded = claim->state == HV_CLAIM_GUARDED;
     claim->state = HV_CLAIM_LAUNCHING; /* entitled to nothing, unless it works */
     if (!hv_root_is_machine(root) || !is_guarded)
         return TRUE;
-    if (claim->from_hugetlbfs)
-        targets = find_targets(claim, directories);
+    g_autoptr(GArray) targets = find_targets(claim, directories);
     if (targets == NULL) {
         drop_guards(root, claim);
         return TRUE;

@@ -19,6 +19,12 @@ typedef enum {
     HV_GUARD_NONE,  /* this host allows none; the claim goes on, exposed */
 } HvGuardResult;
 
+/*
+ * Before a claim is recorded that is to be guarded later: takes what a guard needs
+ * beside the pages. So the room that is left for the ledger does not shrink in between.
+ */
+void hv_custody_prepare(const HvRoot *root, const HvClaim *claim);
+
 /* Guards for all that the claim needs, or none. *out_warning: why there is none. */
 HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_warning);
 
@@ -30,6 +36,9 @@ HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_wa
  */
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
                            char **out_warning, GError **error);
+
+/* FALSE: a launch on these directories lets go of the claim's guards without launch mounts. */
+gboolean hv_custody_keeps(const HvClaim *claim, const char *const *directories);
 
 /*
  * Takes away every guard and launch mount that no claim is entitled to: what killed

@@ -49,10 +49,12 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
 gboolean hv_give_back_if_idle(const HvAgent *agent, HvStore *store, GError **error);
 
 /*
- * Before what is kept for a claim is let go of: makes surplus of its sizes persistent,
- * which would be paid for with pages that others need. Best effort, until deadline_us.
+ * Before what is kept for a claim is let go of, which a launch on the directories (NULL: an end)
+ * may do: makes surplus of its sizes persistent, which would be paid for with pages that others
+ * need. Best effort, until deadline_us.
  */
-void hv_pin_for_claim(const HvAgent *agent, HvStore *store, const HvVmRef *vm, gint64 deadline_us);
+void hv_pin_for_claim(const HvAgent *agent, HvStore *store, const HvVmRef *vm,
+                      const char *const *directories, gint64 deadline_us);
 
 /* Hands over to the kernel what may be. Best effort: the next call does what this one cannot. */
 void hv_hand_over(const HvAgent *agent, HvStore *store);

@@ -110,11 +110,13 @@ gboolean hv_store_open_existing(const HvAgent *agent, HvStore **out_store, GErro
     return FALSE;
 }
 
-void hv_pin_for_claim(const HvAgent *agent, HvStore *store, const HvVmRef *vm, gint64 deadline_us)
+void hv_pin_for_claim(const HvAgent *agent, HvStore *store, const HvVmRef *vm,
+                      const char *const *directories, gint64 deadline_us)
 {
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
     const HvClaim *claim = ledger != NULL ? hv_ledger_claim_meant(ledger, vm) : NULL;
-    if (claim == NULL || (claim->state != HV_CLAIM_GUARDED && claim->state != HV_CLAIM_MOUNTED))
+    if (claim == NULL || (claim->state != HV_CLAIM_GUARDED && claim->state != HV_CLAIM_MOUNTED) ||
+        hv_custody_keeps(claim, directories))
         return;
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     HvPoolWriter writer = hv_give_back_executor(agent, store, settings).writer;
@@ -151,8 +153,7 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
         return FALSE;
     if (store == NULL)
         return TRUE;
-    if (vm->memory_directories == NULL) /* the guard will be let go of */
-        hv_pin_for_claim(agent, store, vm, event_deadline_us(agent, vm));
+    hv_pin_for_claim(agent, store, vm, vm->memory_directories, event_deadline_us(agent, vm));
     g_autoptr(HvTransaction) transaction = begin_event(agent, vm, store, &claim, error);
     if (transaction == NULL)
         return FALSE;
@@ -242,7 +243,7 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
     }
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     gint64 deadline_us = event_deadline_us(agent, vm);
-    hv_pin_for_claim(agent, store, &meant, deadline_us);
+    hv_pin_for_claim(agent, store, &meant, NULL, deadline_us);
     if (!hv_store_drop_claim(store, agent->root, &meant, deadline_us, out_known, error))
         return FALSE;
     HvExecutor executor = hv_give_back_executor(agent, store, settings);

@@ -22,6 +22,9 @@ typedef struct {
 /* FALSE: the kernel is too old to move a mount out of it. */
 gboolean hv_vault_is_supported(void);
 
+/* Makes the vault where there is none yet. 0, or errno. Root. */
+int hv_vault_prepare(void);
+
 /*
  * Reserves bytes in pages of this size under a name. 0, or errno: ENOMEM where the
  * pages are not there, ENOSYS and others where this host allows no vault. Root.
