@@ -6,7 +6,8 @@ usage: summary.py MESON_LOGS/testlog.json
 
 meson's own summary counts programs, and its JUnit file loses programs that
 crashed. So the TAP that each test printed is counted here; a program that failed
-without saying which case counts as one failure. The last line is
+without saying which case counts as one failure; what it said before a failed
+case is repeated, and at most TOLD lines of it. The last line is
 "N passed, N failed, N skipped". Exit status 1 where any case failed or where
 there were none.
 """
@@ -18,6 +19,7 @@ POINT = re.compile(r"^(not )?ok\b[ \t]*\d*[ \t]*(.*)$", re.MULTILINE)
 SKIP = re.compile(r"#[ \t]*SKIP\b[ \t]*(.*)$", re.IGNORECASE)
 SKIP_ALL = re.compile(r"^1\.\.0[ \t]*#[ \t]*(?:SKIP[ \t]*)?(.*)$", re.MULTILINE | re.IGNORECASE)
 GOOD = {"OK", "SKIP", "EXPECTEDFAIL"}
+TOLD = 40
 
 
 def cases(test):
@@ -40,11 +42,29 @@ def cases(test):
     return seen
 
 
+def told_before_failures(test):
+    """The comments in front of each failed case; all that is left where the program broke off."""
+    comments, told = [], []
+    for line in test.get("stdout", "").splitlines():
+        if line.startswith("#"):
+            comments.append(line)
+            continue
+        if line.startswith("not ok"):
+            told += [*comments[-TOLD:], line]
+        if POINT.match(line):
+            comments = []
+    if test["result"] not in GOOD:
+        told += comments[-TOLD:]
+    return told
+
+
 def main(path):
     count = {"passed": 0, "failed": 0, "skipped": 0}
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             test = json.loads(line)
+            for said in told_before_failures(test):
+                print(f"{test['name']}: {said}")
             for kind, text in cases(test):
                 count[kind] += 1
                 if kind != "passed":
