@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A program under strace, which kills it or fails a system call of it at an exact moment.
+"""A program that is killed, or in which a system call fails, at an exact moment.
 
-A road is recorded once. Of its system calls those that touch the outside are its points: the n-th
-call of a name. Then it goes once more for each point, and strace does something there:
+A road is recorded once, by strace. Of its system calls those that touch the outside are its points:
+the n-th call of a name, in all its threads together. Then it goes once more for each point, under
+fail-at.c:
 
-    SIGKILL     on entry to the call. The kernel does not make a call at whose entry its process
-                has a fatal signal: so the moments covered are those between two calls, with all
-                before the point done and nothing of what is behind it. The one behind the last
-                call is a road that was not hit. Not covered is the inside of a long write to a
-                pool; that is tried where a program can wait in between (tests/kernel/kill-at.c).
+    kill        SIGKILL on entry to the call, which is not made: so the moments covered are those
+                between two calls, with all before the point done and nothing of what is behind it.
+                The one behind the last call is a road that was not hit. Not covered is the inside
+                of a long write to a pool; that is tried where a program can wait in between
+                (tests/kernel/kill-at.c).
     an error    the call is not made and returns the error.
 
-Only the process itself is traced, not what it starts: the mapper, which stands for QEMU, lives on.
+What the process starts is not traced: the mapper, which stands for QEMU, lives on.
 """
 
+import errno
 import os
 import re
 import signal
 import subprocess
 
+import harness
 from harness import Failure, check
 
 # "?": a name that this architecture has not
@@ -26,7 +29,9 @@ CHANGING = ("openat", "?open", "?creat", "openat2", "write", "pwrite64", "writev
             "?rename", "renameat", "renameat2", "?unlink", "unlinkat", "?rmdir", "?mkdir",
             "mkdirat", "?chmod", "fchmod", "fchmodat", "?chown", "fchown", "fchownat", "flock",
             "shmget", "shmctl", "mount", "umount2", "?symlink", "symlinkat", "fsopen", "fsconfig",
-            "fsmount", "open_tree", "move_mount", "mount_setattr")
+            "fsmount", "open_tree", "move_mount", "mount_setattr", "unshare", "setns",
+            "?pivot_root", "?chdir", "?chroot")
+STARTING = ("?clone", "?clone3", "?fork", "?vfork")
 OPENING = ("openat", "open", "openat2")
 WRITING = ("write", "pwrite64", "writev")
 # opened to be read, these may fail; of the processes there are as many as there are
@@ -35,8 +40,8 @@ HANG_S = 20
 
 
 class Point:
-    def __init__(self, name, number, text):
-        self.name, self.number, self.text = name, number, text
+    def __init__(self, name, call, number, text):
+        self.name, self.call, self.number, self.text = name, call, number, text
         self.changes = changes_something(name, text)
 
     def __str__(self):
@@ -55,17 +60,43 @@ def is_outside(name, text):
     return changes_something(name, text) or READ_TOO.search(text) is not None
 
 
+def calls_of(log):
+    """(thread, name, the call's number, text) of each call recorded, in the order of their ends."""
+    begun = {}
+    for line in log.splitlines():
+        thread, text = line.split(maxsplit=1)
+        resumed = re.match(r"(?:\[ *\d+\] )?<\.\.\. \w+ resumed>(.*)", text)
+        if resumed is not None:
+            text = begun.pop(thread) + resumed.group(1)
+        elif text.endswith(" <unfinished ...>"):
+            begun[thread] = text.removesuffix(" <unfinished ...>")
+            continue
+        found = re.match(r"\[ *(\d+)\] (\w+)\((.*)", text)
+        if found is not None:
+            yield thread, found.group(2), int(found.group(1)), found.group(3)
+
+
+def threads_of(calls):
+    """The process's own threads; what else was recorded is of processes that it has started."""
+    threads = {calls[0][0]}
+    for thread, name, _, text in calls:
+        made = re.search(r"CLONE_THREAD.* = (\d+)$", text)
+        if name.startswith("clone") and made is not None and thread in threads:
+            threads.add(made.group(1))
+    return threads
+
+
 def points_of(log, marker=None):
     """The points in a recorded log; marker: only those behind the line with this text."""
     points, seen, counts = [], {}, marker is None
-    for line in log.splitlines():
-        found = re.match(r"(\w+)\((.*)", line)
-        if found is None:
+    calls = list(calls_of(log))
+    threads = threads_of(calls)
+    for thread, name, call, text in calls:
+        if thread not in threads or name in ("clone", "clone3", "fork", "vfork"):
             continue
-        name, text = found.groups()
         seen[name] = seen.get(name, 0) + 1
         if counts and is_outside(name, text):
-            points.append(Point(name, seen[name], text))
+            points.append(Point(name, call, seen[name], text))
         counts = counts or marker in text
     check(points, f"nothing to hit was recorded: {log}")
     return points
@@ -74,8 +105,8 @@ def points_of(log, marker=None):
 class Traced:
     """A program's end: status (negative: a signal), and what it has said."""
 
-    def __init__(self, options, command):
-        with subprocess.Popen(["strace", "-qq", *options, *command], text=True,
+    def __init__(self, tracer, command):
+        with subprocess.Popen([*tracer, *command], text=True,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, start_new_session=True) as process:
             try:
@@ -88,12 +119,14 @@ class Traced:
 
 
 def record(command, log_path, marker=None):
-    done = Traced(["-y", "-s", "60", "-o", log_path, "-e", f"trace={','.join(CHANGING)}"], command)
+    done = Traced(["strace", "-qq", "-f", "-b", "execve", "-n", "-y", "-s", "60", "-o", log_path,
+                   "-e", f"trace={','.join(CHANGING + STARTING)}"], command)
     with open(log_path, encoding="utf-8", errors="replace") as file:
         return done, points_of(file.read(), marker)
 
 
 def inject(command, point, what):
-    """what: "signal=SIGKILL" or "error=EIO"."""
-    return Traced(["-o", "/dev/null", "-e", f"trace={point.name}",
-                   "-e", f"inject={point.name}:{what}:when={point.number}"], command)
+    """what: "kill", or an error's name."""
+    build = os.path.dirname(os.path.dirname(harness.ctl))
+    code = "kill" if what == "kill" else str(getattr(errno, what))
+    return Traced([f"{build}/tests/e2e/fail-at", str(point.call), str(point.number), code], command)
