@@ -180,6 +180,12 @@ static void add_dead(const HvClaim *claim, GPtrArray *findings)
     finding->repair = g_strdup("removes the claim; its pages go back");
 }
 
+static gboolean is_unknown_to_libvirt(const HvAuditView *view, const HvClaim *claim)
+{
+    return view->running_uuids != NULL &&
+           !g_strv_contains((const char *const *)view->running_uuids, claim->uuid);
+}
+
 static void add_ended(const HvAuditView *view, const HvClaim *claim, GPtrArray *findings)
 {
     g_autofree char *vm = hv_audit_describe_claim(claim);
@@ -187,9 +193,7 @@ static void add_ended(const HvAuditView *view, const HvClaim *claim, GPtrArray *
     HvFinding *finding =
         hv_audit_add(findings, HV_FINDING_ENDED_CLAIM, claim->uuid,
                      "%s has no QEMU, and %s, has not reported its end", vm, owner);
-    gboolean runs = view->running_uuids != NULL &&
-                    g_strv_contains((const char *const *)view->running_uuids, claim->uuid);
-    if (view->running_uuids != NULL && !runs)
+    if (is_unknown_to_libvirt(view, claim))
         finding->repair = g_strdup("removes the claim, as libvirt does not run this VM");
     else
         finding->hint = g_strdup_printf("hugevmctl release %s", claim->uuid);
@@ -198,8 +202,7 @@ static void add_ended(const HvAuditView *view, const HvClaim *claim, GPtrArray *
 static void check_libvirt_knows(const HvAuditView *view, const HvClaim *claim,
                                 const HvClaimFacts *facts, GPtrArray *findings)
 {
-    if (view->running_uuids == NULL || claim->state != HV_CLAIM_RUNNING ||
-        g_strv_contains((const char *const *)view->running_uuids, claim->uuid))
+    if (claim->state != HV_CLAIM_RUNNING || !is_unknown_to_libvirt(view, claim))
         return;
     g_autofree char *vm = hv_audit_describe_claim(claim);
     HvFinding *finding = hv_audit_add(findings, HV_FINDING_UNKNOWN_TO_LIBVIRT, claim->uuid,
@@ -216,6 +219,13 @@ static gboolean is_gone(const HvClaim *claim, const HvClaimFacts *facts)
            (claim->state == HV_CLAIM_RUNNING && claim->qemu.pid != 0);
 }
 
+/* A VM is in libvirt's list before its hook claims for it, and until it has ended. */
+static gboolean is_forgotten_by_libvirt(const HvAuditView *view, const HvClaim *claim)
+{
+    return view->libvirt_owner != NULL && strcmp(claim->owner_name, view->libvirt_owner) == 0 &&
+           is_unknown_to_libvirt(view, claim);
+}
+
 static void check_claim(const HvAuditView *view, const HvClaim *claim, const HvClaimFacts *facts,
                         GPtrArray *findings)
 {
@@ -225,7 +235,7 @@ static void check_claim(const HvAuditView *view, const HvClaim *claim, const HvC
         add_held(claim, facts->holders, findings);
     else if (is_gone(claim, facts))
         add_dead(claim, findings);
-    else if (claim->state == HV_CLAIM_RUNNING)
+    else if (claim->state == HV_CLAIM_RUNNING || is_forgotten_by_libvirt(view, claim))
         add_ended(view, claim, findings);
 }
 

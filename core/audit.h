@@ -91,6 +91,7 @@ typedef struct {
     gboolean guards_die;  /* kernel.shm_rmid_forced */
     GArray *left_pids;    /* gint64: QEMUs of killed runs, for the caller to fill in */
     char **running_uuids; /* what libvirt says that it runs, likewise; NULL: it was not asked */
+    const char *libvirt_owner; /* whose claims it knows before they run, likewise; NULL: nobody's */
 } HvAuditView;
 
 HvAuditView *hv_audit_view_new(void); /* with an empty ledger and nothing else */

@@ -91,7 +91,8 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
 typedef struct {
     guint64 sequence;         /* of the begin before the list was made */
     const char *const *uuids; /* normalized, NULL-terminated */
-    gboolean all_owners;      /* it knows of all VMs of the host, not only of its own claims */
+    const char *owner_name; /* it speaks for this agent's claims, in every state; NULL: nobody's */
+    gboolean all_running;   /* it speaks for the claims of all others, too, once they run */
 } HvRunning;
 
 /*

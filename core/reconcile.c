@@ -7,7 +7,8 @@
  *                        claim is entitled to, intents, grown pages that are free
  *   an agent's list      claims of VMs that the agent says do not run, although it
  *                        lives itself: it has missed their end
- *   libvirt's list       the same, for the claims of all agents (hugevmctl audit)
+ *   libvirt's list       the same, for the claims of its hook, and for the VMs of all
+ *                        agents that are said to run (hugevmctl audit)
  *
  * A list is older than what happens while it is made: it speaks only for claims that
  * were there before it was begun.
@@ -92,9 +93,8 @@ gboolean hv_lifecycle_reconcile_begin(const HvAgent *agent, guint64 *out_sequenc
 static gboolean is_denied(const HvAgent *agent, const HvClaim *claim, const HvRunning *running)
 {
     /* somebody else's VM that is about to start may be unknown to whoever made the list */
-    gboolean is_spoken_for = running->all_owners
-                                 ? claim->state == HV_CLAIM_RUNNING
-                                 : g_strcmp0(claim->owner_name, agent->owner_name) == 0;
+    gboolean is_spoken_for = g_strcmp0(claim->owner_name, running->owner_name) == 0 ||
+                             (running->all_running && claim->state == HV_CLAIM_RUNNING);
     if (!is_spoken_for || claim->generation > running->sequence ||
         g_strv_contains(running->uuids, claim->uuid))
         return FALSE;

@@ -7,10 +7,12 @@
 
 #include "agent.h"
 #include "audit.h"
+#include "door.h"
 #include "leftovers.h"
 #include "object.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define SECOND_LOOK_US (400 * 1000)
@@ -20,6 +22,16 @@ typedef struct {
     AgentRunningFunction list_running; /* NULL: libvirt is not asked */
     const char *uri;
 } Audit;
+
+/* Only the system's daemon runs the hook. */
+static const char *hook_owner(const char *uri)
+{
+    g_autofree char *path = NULL;
+    if (uri == NULL || !g_uri_split(uri, G_URI_FLAGS_PARSE_RELAXED, NULL, NULL, NULL, NULL, &path,
+                                    NULL, NULL, NULL))
+        return NULL;
+    return strcmp(path, "/system") == 0 ? DOOR_LIBVIRT : NULL;
+}
 
 static HvAuditView *read_view(const Audit *audit, GError **error)
 {
@@ -34,6 +46,7 @@ static HvAuditView *read_view(const Audit *audit, GError **error)
         view->running_uuids = audit->list_running(audit->uri, error);
         if (view->running_uuids == NULL)
             return NULL;
+        view->libvirt_owner = hook_owner(audit->uri);
     }
     return g_steal_pointer(&view);
 }
@@ -56,7 +69,7 @@ static GPtrArray *look(const Audit *audit, GError **error)
 
 static gboolean reconcile(const Audit *audit, GError **error)
 {
-    HvRunning running = {.all_owners = TRUE};
+    HvRunning running = {.owner_name = hook_owner(audit->uri), .all_running = TRUE};
     if (!hv_lifecycle_reconcile_begin(audit->agent, &running.sequence, error))
         return FALSE;
     g_auto(GStrv) uuids = audit->list_running(audit->uri, error);

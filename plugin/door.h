@@ -6,6 +6,9 @@
 
 #include <glib.h>
 
+/* Whose claims are those of libvirt's hook. */
+#define DOOR_LIBVIRT "libvirt"
+
 typedef struct {
     const struct hugevm_plugin *plugin;
     struct hugevm_handle *handle;

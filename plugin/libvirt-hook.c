@@ -35,7 +35,6 @@
 #include <unistd.h>
 
 #define REFUSE 1
-#define OWNER "libvirt"
 
 typedef struct {
     const char *name;
@@ -180,7 +179,8 @@ int main(int argc, char **argv)
         return 0;
     openlog("hugevm", LOG_PID, LOG_DAEMON);
     door_catch_signals();
-    if (door_open(&call.door, OWNER, find_owner(&call), &problem) && event->handle(&call, &problem))
+    if (door_open(&call.door, DOOR_LIBVIRT, find_owner(&call), &problem) &&
+        event->handle(&call, &problem))
         return 0;
     return report(event, &call, problem);
 }

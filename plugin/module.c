@@ -408,7 +408,9 @@ static int32_t module_reconcile(struct hugevm_handle *handle, uint64_t sequence,
         if (uuids[i] == NULL)
             return fail_invalid(error, "running_uuids has something that is no UUID");
     }
-    HvRunning running = {.sequence = sequence, .uuids = (const char *const *)uuids};
+    HvRunning running = {.sequence = sequence,
+                         .uuids = (const char *const *)uuids,
+                         .owner_name = handle->agent->owner_name};
     return hv_lifecycle_reconcile(handle->agent, &running, &cause) ? HUGEVM_OK
                                                                    : fail_with(error, cause);
 }

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import glob
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import harness
 from harness import (M2, STATE, STATIC, check, end_process, holds, is_alive, pools, pools_become,
                      read, same, set_total, total, until)
 from hugevm_host import Host as InProcessHost
-from libvirt_host import HOOK, NEED, huge, recorded, replaced, run
+from libvirt_host import HOOK, NEED, huge, recorded, replaced, run, script
 
 SYSTEM = ("--connect", "qemu:///system")
 IPC_CREAT, IPC_RMID, SHM_HUGETLB = 0o1000, 0, 0o4000
@@ -321,6 +322,39 @@ def claim_of_a_start_to_come(bench, _host):
     nothing_left(bench, before)
 
 
+def claim_that_libvirt_forgot(bench, host):
+    """a claim of libvirt's hook that never heard of the end goes with a repair by libvirt's list"""
+    before, vm = pools(), huge(bench)
+    kept = f"{bench.directory}/kept"
+    breaks = f'[ "$2" = prepare ] || exit 0\nmv {HOOK} {kept}\necho broken >&2\nexit 1'
+    with script(f"{os.path.dirname(HOOK)}/60-breaks", breaks):
+        try:
+            host.fails(vm, "broken")
+        finally:
+            shutil.move(kept, HOOK)
+    same([claim["state"] for claim in recorded()], ["guarded"], "claims")
+    finds(bench, status=0)  # libvirtd lives, and may be about to start it
+    claim, = finds(bench, "ended-claim", arguments=SYSTEM)
+    same(claim["uuid"], vm.uuid, "whose")
+    repairs(bench, arguments=SYSTEM)
+    nothing_left(bench, before)
+
+
+def repair_while_libvirt_starts(bench, host):
+    """a repair while libvirt starts a VM leaves its claim, and the VM starts"""
+    before, vm = pools(), huge(bench)
+    with script(f"{os.path.dirname(HOOK)}/60-waits", '[ "$2" != prepare ] || sleep 1'):
+        with subprocess.Popen(["virsh", "-q", "create", vm.path], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as start:
+            until(recorded, "a claim")
+            repairs(bench, arguments=SYSTEM)
+            _, said = start.communicate()
+        same((start.returncode, said), (0, ""), "the start's end")
+    same([claim["uuid"] for claim in recorded()], [vm.uuid], "claims")
+    host.destroy(vm)
+    nothing_left(bench, before)
+
+
 def pool_resized(bench, _host):
     """a pool that somebody else resizes under a VM is a note, and his pages stay his"""
     vm = bench.vm(memory_mib=64)
@@ -409,6 +443,7 @@ if __name__ == "__main__":
     sys.exit(run([
         sound_host, stray_guard, host_killed_with_a_claim, ledger_removed, stray_mount, killed_run,
         vm_from_outside, vm_of_another_libvirt, other_user_of_pages, held_pages,
-        agent_that_missed_the_end, claim_of_a_start_to_come, pool_resized,
-        qemu_killed_with_a_dead_owner, service_with_few_rights, as_nobody, libvirt_that_is_not_there,
+        agent_that_missed_the_end, claim_of_a_start_to_come, claim_that_libvirt_forgot,
+        repair_while_libvirt_starts, pool_resized, qemu_killed_with_a_dead_owner,
+        service_with_few_rights, as_nobody, libvirt_that_is_not_there,
     ]))

@@ -131,11 +131,15 @@ static guint64 begin(const HvAgent *agent)
     return sequence;
 }
 
-static void reconcile(const HvAgent *agent, guint64 sequence, const char *uuid, gboolean all)
+static void reconcile(const HvAgent *agent, guint64 sequence, const char *uuid,
+                      const char *libvirt_owner)
 {
     g_autoptr(GError) error = NULL;
     const char *const uuids[] = {uuid, NULL};
-    HvRunning running = {.sequence = sequence, .uuids = uuids, .all_owners = all};
+    HvRunning running = {.sequence = sequence,
+                         .uuids = uuids,
+                         .owner_name = libvirt_owner != NULL ? libvirt_owner : agent->owner_name,
+                         .all_running = libvirt_owner != NULL};
     g_assert_true(hv_lifecycle_reconcile(agent, &running, &error));
     g_assert_no_error(error);
 }
@@ -146,7 +150,7 @@ static void test_list_of_running_vms_ends_the_others(void)
     host_init(&host);
     claim_vm(host.agent, UUID_A, 60, 0);
     claim_vm(host.agent, UUID_B, 0, 20);
-    reconcile(host.agent, begin(host.agent), UUID_B, FALSE);
+    reconcile(host.agent, begin(host.agent), UUID_B, NULL);
     g_autoptr(HvLedger) ledger = read_ledger();
     g_assert_null(hv_ledger_claim(ledger, UUID_A));
     g_assert_nonnull(hv_ledger_claim(ledger, UUID_B));
@@ -161,7 +165,7 @@ static void test_list_does_not_speak_for_claims_younger_than_its_begin(void)
     claim_vm(host.agent, UUID_A, 60, 0);
     guint64 sequence = begin(host.agent);
     claim_vm(host.agent, UUID_B, 0, 20);
-    reconcile(host.agent, sequence, NULL, FALSE);
+    reconcile(host.agent, sequence, NULL, NULL);
     g_autoptr(HvLedger) ledger = read_ledger();
     g_assert_null(hv_ledger_claim(ledger, UUID_A));
     g_assert_nonnull(hv_ledger_claim(ledger, UUID_B));
@@ -173,7 +177,7 @@ static void test_list_does_not_speak_for_vms_that_are_seen_to_run(void)
     host_init(&host);
     claim_vm(host.agent, UUID_A, 60, 0);
     set_qemu(QEMU, UUID_A);
-    reconcile(host.agent, begin(host.agent), NULL, FALSE);
+    reconcile(host.agent, begin(host.agent), NULL, NULL);
     g_assert_cmpuint(count_claims(), ==, 1);
 }
 
@@ -183,12 +187,24 @@ static void test_list_does_not_speak_for_claims_of_others(void)
     host_init(&host);
     claim_vm(host.agent, UUID_A, 60, 0);
     g_autoptr(HvAgent) other = hv_agent_new(fake.directory, NULL, "other", 1000);
-    reconcile(other, begin(other), NULL, FALSE);
+    reconcile(other, begin(other), NULL, NULL);
     g_assert_cmpuint(count_claims(), ==, 1);
-    reconcile(other, begin(other), NULL, TRUE); /* it is starting: unknown to libvirt as yet */
+    reconcile(other, begin(other), NULL, "libvirt"); /* it is starting: unknown to it as yet */
     g_assert_cmpuint(count_claims(), ==, 1);
     g_assert_true(tell(hv_lifecycle_started, host.agent, UUID_A, 0, 0));
-    reconcile(other, begin(other), NULL, TRUE);
+    reconcile(other, begin(other), NULL, "libvirt");
+    assert_untouched();
+}
+
+static void test_libvirt_speaks_for_its_hook_before_vms_run(void)
+{
+    g_auto(Host) host = {0};
+    host_init(&host);
+    g_autoptr(HvAgent) hook = hv_agent_new(fake.directory, NULL, "libvirt", 1000);
+    claim_vm(hook, UUID_A, 60, 0);
+    reconcile(host.agent, begin(host.agent), UUID_A, "libvirt");
+    g_assert_cmpuint(count_claims(), ==, 1);
+    reconcile(host.agent, begin(host.agent), UUID_B, "libvirt");
     assert_untouched();
 }
 
@@ -212,5 +228,7 @@ int main(int argc, char **argv)
     ADD("list-does-not-speak-for-vms-that-are-seen-to-run",
         test_list_does_not_speak_for_vms_that_are_seen_to_run);
     ADD("list-does-not-speak-for-claims-of-others", test_list_does_not_speak_for_claims_of_others);
+    ADD("libvirt-speaks-for-its-hook-before-vms-run",
+        test_libvirt_speaks_for_its_hook_before_vms_run);
     return g_test_run();
 }

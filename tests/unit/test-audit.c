@@ -224,6 +224,22 @@ static void test_ended_claims(void)
     g_assert_null(assert_one(&host, HV_FINDING_ENDED_CLAIM)->repair);
 }
 
+static void test_claim_of_the_hook_whose_vm_libvirt_does_not_start(void)
+{
+    g_auto(Host) host;
+    host_init(&host);
+    HvClaim *claim = add_claim(&host, UUID_A, HV_CLAIM_CLAIMED, NO_QEMU);
+    libvirt_runs(&host, UUID_B);
+    host.view->libvirt_owner = "libvirt";
+    assert_clean(&host); /* another agent's */
+    g_free(claim->owner_name);
+    claim->owner_name = g_strdup("libvirt");
+    assert_holds(assert_one(&host, HV_FINDING_ENDED_CLAIM)->repair, "libvirt does not run");
+    g_strfreev(host.view->running_uuids);
+    libvirt_runs(&host, UUID_A);
+    assert_clean(&host);
+}
+
 static void test_vm_that_libvirt_does_not_know(void)
 {
     g_auto(Host) host;
@@ -512,6 +528,8 @@ int main(int argc, char **argv)
     TEST("dead-claims", test_dead_claims);
     TEST("dead-agent-of-a-running-vm-is-no-finding", test_dead_agent_of_a_running_vm_is_no_finding);
     TEST("ended-claims", test_ended_claims);
+    TEST("claim-of-the-hook-whose-vm-libvirt-does-not-start",
+         test_claim_of_the_hook_whose_vm_libvirt_does_not_start);
     TEST("vm-that-libvirt-does-not-know", test_vm_that_libvirt_does_not_know);
     TEST("vm-of-a-killed-run", test_vm_of_a_killed_run);
     TEST("vm-from-outside", test_vm_from_outside);
