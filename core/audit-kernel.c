@@ -195,6 +195,21 @@ static void check_lost_custody(const HvAuditView *view, const HvClaim *claim, GP
     }
 }
 
+/* What this kernel does not do for hugevm. */
+static void check_promises(const HvAuditView *view, GPtrArray *findings)
+{
+    if (view->guards_die) {
+        HvFinding *finding = hv_audit_add(
+            findings, HV_FINDING_SHORT_LIVED_GUARDS, NULL,
+            "kernel.shm_rmid_forced is 1: pages cannot be kept for a VM before its QEMU has them");
+        finding->hint = g_strdup("set it to 0: sysctl kernel.shm_rmid_forced=0");
+    }
+    if (view->ledger->handover_failed)
+        hv_audit_add(findings, HV_FINDING_HANDOVER_OFF, NULL,
+                     "this kernel did not take pages over as it should have: hugevm hands none "
+                     "over until the next boot");
+}
+
 void hv_audit_kernel(const HvAuditView *view, GPtrArray *findings)
 {
     for (guint i = 0; i < view->ledger->claims->len; i++) {
@@ -206,11 +221,5 @@ void hv_audit_kernel(const HvAuditView *view, GPtrArray *findings)
     check_intents(view, findings);
     check_drift(view, findings);
     check_give_back(view, findings);
-    if (!view->guards_die)
-        return;
-    HvFinding *finding =
-        hv_audit_add(findings, HV_FINDING_SHORT_LIVED_GUARDS, NULL,
-                     "kernel.shm_rmid_forced is 1: pages cannot be kept for a VM before its QEMU "
-                     "has them");
-    finding->hint = g_strdup("set it to 0: sysctl kernel.shm_rmid_forced=0");
+    check_promises(view, findings);
 }

@@ -29,6 +29,7 @@ static const struct {
     [HV_FINDING_STRAY_MOUNT] = {"stray-mount", FALSE},
     [HV_FINDING_LOST_MOUNT] = {"lost-mount", FALSE},
     [HV_FINDING_SHORT_LIVED_GUARDS] = {"short-lived-guards", TRUE},
+    [HV_FINDING_HANDOVER_OFF] = {"handover-off", TRUE},
 };
 
 const char *hv_finding_kind_name(HvFindingKind kind)

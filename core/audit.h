@@ -33,6 +33,7 @@ typedef enum {
     HV_FINDING_STRAY_MOUNT,
     HV_FINDING_LOST_MOUNT,
     HV_FINDING_SHORT_LIVED_GUARDS,
+    HV_FINDING_HANDOVER_OFF,
 } HvFindingKind;
 
 typedef struct {

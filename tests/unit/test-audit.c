@@ -474,6 +474,16 @@ static void test_short_lived_guards(void)
     assert_holds(assert_one(&host, HV_FINDING_SHORT_LIVED_GUARDS)->hint, "shm_rmid_forced=0");
 }
 
+static void test_handover_that_failed(void)
+{
+    g_auto(Host) host;
+    host_init(&host);
+    host.view->ledger->handover_failed = TRUE;
+    const HvFinding *finding = assert_one(&host, HV_FINDING_HANDOVER_OFF);
+    g_assert_true(hv_finding_is_note(finding));
+    assert_holds(finding->text, "until the next boot");
+}
+
 static GPtrArray *findings_with(Host *host, guint64 huge_kib)
 {
     g_ptr_array_set_size(host->view->processes, 0);
@@ -548,6 +558,7 @@ int main(int argc, char **argv)
     TEST("stray-mount-of-a-forged-name", test_stray_mount_of_a_forged_name);
     TEST("lost-mount", test_lost_mount);
     TEST("short-lived-guards", test_short_lived_guards);
+    TEST("handover-that-failed", test_handover_that_failed);
     TEST("only-what-lasts-counts", test_only_what_lasts_counts);
     TEST("json", test_json);
     return g_test_run();
