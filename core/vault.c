@@ -126,9 +126,8 @@ static int bind_namespace(int vault)
 static void go_to_cpu(const cpu_set_t *allowed, guint n)
 {
     cpu_set_t one;
-    guint left = n % (guint)MAX(CPU_COUNT(allowed), 1);
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, allowed) && left-- == 0) {
+        if (CPU_ISSET(cpu, allowed) && n-- == 0) {
             CPU_ZERO(&one);
             CPU_SET(cpu, &one);
             sched_setaffinity(0, sizeof one, &one);
@@ -138,8 +137,8 @@ static void go_to_cpu(const cpu_set_t *allowed, guint n)
 /*
  * The kernel lets a namespace be bound only where its id is greater than that of the
  * namespace it is bound in (EINVAL). Linux 6.18 takes the ids from ranges of
- * ID_RANGE, one per processor: one made by another processor, or the next range, is
- * greater if the first one was not.
+ * ID_RANGE, one per processor: one made by another processor is greater if the first
+ * one was not, or else the last processor's next range.
  */
 static int make_vault(const Visit *visit)
 {
@@ -147,8 +146,9 @@ static int make_vault(const Visit *visit)
     if (make_place() != 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return -1;
     g_auto(HvFd) proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    for (guint i = 0; proc >= 0 && i <= ID_RANGE; i++) {
-        go_to_cpu(&allowed, i);
+    guint n_cpus = (guint)MAX(CPU_COUNT(&allowed), 1);
+    for (guint i = 0; proc >= 0 && i <= n_cpus + ID_RANGE; i++) {
+        go_to_cpu(&allowed, MIN(i, n_cpus - 1));
         g_auto(HvFd) vault = new_namespace(visit, proc);
         if (vault < 0)
             return -1;
