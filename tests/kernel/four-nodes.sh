@@ -17,7 +17,7 @@ fi
 echo "#   seen     $seen"
 echo "1..1"
 
-for probe in probe-nodes probe-guard probe-surplus probe-launch; do
+for probe in probe-nodes probe-guard probe-surplus probe-launch probe-vault; do
     echo "# ==> $probe"
     "$probe"
 done

@@ -35,13 +35,13 @@ HUGEVM_NODES = ["--node", "512M", "--node", "6G", "--node", "640M", "--node", "2
 SCENARIOS = {
     "one-node": (
         ["--mem", "4G", "--append", "hugepagesz=1G", "--append", "hugepages=1"],
-        ["probe-guard", "probe-surplus", "probe-launch"],
+        ["probe-guard", "probe-surplus", "probe-launch", "probe-vault", "probe-namespace"],
         "one-node.sh",
     ),
     "four-nodes": (
         ["--node", "512M", "--node", "5G", "--node", "1G", "--node", "192M",
-         "--append", "hugepagesz=1G", "--append", "hugepages=1:2"],
-        ["probe-nodes", "probe-guard", "probe-surplus", "probe-launch"],
+         "--append", "hugepagesz=1G", "--append", "hugepages=1:2", "--append", "nokaslr"],
+        ["probe-nodes", "probe-guard", "probe-surplus", "probe-launch", "probe-vault"],
         "four-nodes.sh",
     ),
     "hugevm-short": (["--mem", "512M", *HUGEVM_KERNEL], HUGEVM_PROGRAMS, "hugevm-short.sh"),
