@@ -249,10 +249,9 @@ HvAuditView *hv_audit_read(const HvAgent *agent, GError **error)
     g_array_unref(view->guards);
     g_ptr_array_unref(view->mounts);
     view->guards = hv_guard_list(root);
-    view->sees_vault = geteuid() == 0 && hv_root_is_machine(root);
-    if (view->sees_vault) {
+    if (geteuid() == 0 && hv_root_is_machine(root)) {
         g_array_unref(view->vault);
-        view->vault = hv_vault_list();
+        view->sees_vault = hv_vault_list(&view->vault) == 0;
     }
     view->mounts = hv_launch_mount_list(root);
     view->guards_die = !hv_guard_survives_its_maker(root);

@@ -25,7 +25,7 @@ static gboolean commit_and_sweep(const HvStart *start, GError **error)
 {
     if (!hv_transaction_commit(start->transaction, error))
         return FALSE;
-    hv_custody_sweep(start->agent->root, start->transaction->ledger);
+    hv_custody_sweep(start->agent->root, start->transaction->ledger, NULL);
     return TRUE;
 }
 
@@ -207,7 +207,7 @@ static HvClaimResult record_claim(HvStart *start, const HvProcess *self, const A
     if (hv_transaction_commit(transaction, error))
         return HV_CLAIM_MADE;
     hv_ledger_remove_claim(transaction->ledger, claim->uuid);
-    hv_custody_sweep(start->agent->root, transaction->ledger);
+    hv_custody_sweep(start->agent->root, transaction->ledger, NULL);
     return HV_CLAIM_FAILED;
 }
 
@@ -272,7 +272,7 @@ gboolean hv_start_guard(HvStart *start, HvStore *store, gint64 deadline_us, HvPl
         if (hv_transaction_commit(transaction, error))
             return TRUE;
         claim->state = HV_CLAIM_CLAIMED; /* as the ledger has it */
-        hv_custody_sweep(start->agent->root, transaction->ledger);
+        hv_custody_sweep(start->agent->root, transaction->ledger, NULL);
         return FALSE;
     }
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(start->agent->root, error);

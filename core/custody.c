@@ -72,25 +72,31 @@ static HvVaultName vault_name(const HvClaim *claim, guint64 size_kib)
     return name;
 }
 
-/* Removes the claim's segments; size_kib 0: of all sizes. */
-static void drop_segments(const HvRoot *root, const HvClaim *claim, guint64 size_kib)
+/* The claim's segment of a page size (0: of any); FALSE: there is none. */
+static gboolean find_segment(const HvRoot *root, const HvClaim *claim, guint64 size_kib,
+                             HvGuard *out_guard)
 {
     g_autoptr(GArray) guards = hv_guard_list(root);
     for (guint i = 0; i < guards->len; i++) {
-        const HvGuard *guard = &g_array_index(guards, HvGuard, i);
-        if (is_guard_of(guard, claim) && (size_kib == 0 || guard->size_kib == size_kib))
-            hv_guard_drop(guard);
+        *out_guard = g_array_index(guards, HvGuard, i);
+        if (is_guard_of(out_guard, claim) && (size_kib == 0 || out_guard->size_kib == size_kib))
+            return TRUE;
     }
+    return FALSE;
 }
 
 static void drop_guards(const HvRoot *root, const HvClaim *claim)
 {
     g_autoptr(GArray) sizes = sizes_of(claim);
-    for (guint i = 0; claim->from_hugetlbfs && i < sizes->len; i++) {
-        HvVaultName name = vault_name(claim, g_array_index(sizes, guint64, i));
-        hv_vault_drop(&name);
+    HvGuard segment;
+    for (guint i = 0; i < sizes->len; i++) {
+        guint64 size_kib = g_array_index(sizes, guint64, i);
+        HvVaultName name = vault_name(claim, size_kib);
+        if (claim->from_hugetlbfs)
+            hv_vault_drop(&name);
+        if (find_segment(root, claim, size_kib, &segment))
+            hv_guard_drop(&segment);
     }
-    drop_segments(root, claim, 0);
 }
 
 /* 0, or errno; *out_warning: the host allows no guard. */
@@ -179,22 +185,31 @@ static GArray *find_targets(const HvClaim *claim, const char *const *directories
     return g_steal_pointer(&targets);
 }
 
-gboolean hv_custody_keeps(const HvClaim *claim, const char *const *directories)
+gboolean hv_custody_keeps(const HvRoot *root, const HvClaim *claim, const char *const *directories)
 {
+    HvGuard segment;
     g_autoptr(GArray) targets = find_targets(claim, directories);
-    return targets != NULL;
+    return targets != NULL && !find_segment(root, claim, 0, &segment);
 }
 
-/* Guard -> launch mount. 0, or errno. */
-static int exchange(const HvRoot *root, const HvClaim *claim, const Target *target)
+/* What became of an exchange: guard -> launch mount. */
+typedef enum {
+    EXCHANGED,
+    NOT_MOUNTED, /* the host does not allow it: the guard has gone */
+    LOST,        /* the guard has gone, and so have the pages */
+    LOST_BEFORE, /* there was no guard, and no pages either */
+    LOCKED,      /* the guard cannot be got at, and keeps the pages from QEMU, too */
+} Exchange;
+
+typedef struct {
+    Exchange result;
+    int errsv;
+    const Target *target; /* the one that it is about */
+} Launch;
+
+static int mount_for_a_moment(const HvClaim *claim, const Target *target)
 {
-    HvVaultName name = vault_name(claim, target->size_kib);
-    int errsv = hv_vault_take(&name, target->fd);
-    if (errsv == 0)
-        return 0;
-    hv_vault_drop(&name);
-    drop_segments(root, claim, target->size_kib);
-    errsv = ENOMEM;
+    int errsv = ENOMEM;
     for (guint i = 0; i < MOUNT_TRIES && errsv == ENOMEM; i++) {
         if (i > 0)
             g_usleep(MOUNT_RETRY_US);
@@ -203,31 +218,63 @@ static int exchange(const HvRoot *root, const HvClaim *claim, const Target *targ
     return errsv;
 }
 
-static void set_lost(const HvClaim *claim, guint64 size_kib, GError **error)
+static Launch exchange(const HvRoot *root, const HvClaim *claim, const Target *target)
 {
-    g_autofree char *size = hv_format_kib(size_kib);
-    hv_set_error(error, HV_ERROR_SHORTAGE, "start the VM again",
-                 "pages of %s that were kept for VM %s were taken by another process at the "
-                 "moment of its launch",
-                 size, claim->uuid);
+    HvGuard segment;
+    HvVaultName name = vault_name(claim, target->size_kib);
+    gboolean is_segment = find_segment(root, claim, target->size_kib, &segment);
+    gboolean was_there = TRUE;
+    if (is_segment) {
+        hv_guard_drop(&segment);
+    } else {
+        int errsv = hv_vault_take(&name, target->fd);
+        if (errsv == 0)
+            return (Launch){EXCHANGED, 0, target};
+        was_there = errsv != ENOENT;
+        if (was_there && hv_vault_drop(&name) != 0)
+            return (Launch){LOCKED, errsv, target};
+    }
+    int errsv = mount_for_a_moment(claim, target);
+    if (errsv == ENOMEM)
+        return (Launch){was_there ? LOST : LOST_BEFORE, errsv, target};
+    return (Launch){errsv == 0 ? EXCHANGED : NOT_MOUNTED, errsv, target};
 }
 
-/* The first that fails ends it. 0, or errno. */
-static int launch_on(const HvRoot *root, const HvClaim *claim, const GArray *targets,
-                     const Target **out_failed)
+static void set_launch_error(const HvClaim *claim, const Launch *launch, GError **error)
 {
-    int errsv = 0;
-    for (guint i = 0; errsv == 0 && i < targets->len; i++) {
-        *out_failed = &g_array_index(targets, Target, i);
-        errsv = exchange(root, claim, *out_failed);
-    }
-    return errsv;
+    g_autofree char *size = hv_format_kib(launch->target->size_kib);
+    const char *rights =
+        launch->errsv == EPERM ? "it takes CAP_SYS_ADMIN and CAP_SYS_CHROOT" : NULL;
+    if (launch->result == LOCKED)
+        hv_set_error(error, HV_ERROR_SYSTEM, rights != NULL ? rights : "start the VM again",
+                     "the pages of %s that are kept for VM %s in hugevm's vault cannot be got out "
+                     "of it: %s",
+                     size, claim->uuid, g_strerror(launch->errsv));
+    else if (launch->result == LOST_BEFORE)
+        hv_set_error(error, HV_ERROR_SHORTAGE,
+                     "start the VM again, and find out who removes shared memory segments or "
+                     "unmounts /run/hugevm/vault",
+                     "pages of %s that were kept for VM %s are no longer kept, and not free", size,
+                     claim->uuid);
+    else
+        hv_set_error(error, HV_ERROR_SHORTAGE, "start the VM again",
+                     "pages of %s that were kept for VM %s were taken by another process at the "
+                     "moment of its launch",
+                     size, claim->uuid);
+}
+
+/* The first that fails ends it. */
+static Launch launch_on(const HvRoot *root, const HvClaim *claim, const GArray *targets)
+{
+    Launch launch = {.result = EXCHANGED};
+    for (guint i = 0; launch.result == EXCHANGED && i < targets->len; i++)
+        launch = exchange(root, claim, &g_array_index(targets, Target, i));
+    return launch;
 }
 
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
                            char **out_warning, GError **error)
 {
-    const Target *failed = NULL;
     gboolean is_guarded = claim->state == HV_CLAIM_GUARDED;
     claim->state = HV_CLAIM_LAUNCHING; /* entitled to nothing, unless it works */
     if (!hv_root_is_machine(root) || !is_guarded)
@@ -237,21 +284,21 @@ gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const
         drop_guards(root, claim);
         return TRUE;
     }
-    int errsv = launch_on(root, claim, targets, &failed);
-    if (errsv == ENOMEM) {
-        set_lost(claim, failed->size_kib, error);
-        return FALSE;
-    }
-    if (errsv == 0) {
+    Launch launch = launch_on(root, claim, targets);
+    if (launch.result == EXCHANGED) {
         claim->state = HV_CLAIM_MOUNTED;
         return TRUE;
     }
-    g_autofree char *directory = hv_quote(failed->directory);
+    if (launch.result != NOT_MOUNTED) {
+        set_launch_error(claim, &launch, error);
+        return FALSE;
+    }
+    g_autofree char *directory = hv_quote(launch.target->directory);
     *out_warning =
         g_strdup_printf("the pages of VM %s are open to others until QEMU has them: cannot mount "
                         "a hugetlbfs on %s (%s)",
-                        claim->uuid, directory, g_strerror(errsv));
-    drop_guards(root, claim);
+                        claim->uuid, directory, g_strerror(launch.errsv));
+    drop_guards(root, claim); /* of other sizes; launch mounts of theirs are for a sweep */
     return TRUE;
 }
 
@@ -280,32 +327,41 @@ gboolean hv_custody_may_keep_in_vault(const HvLedger *ledger, const HvVaultName 
            hv_needs_pages(claim->needs, name->size_kib) > 0;
 }
 
-guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger)
+static int sweep_vault(const HvLedger *ledger)
 {
-    guint count = 0;
-    if (!hv_root_is_machine(root))
-        return 0;
-    g_autoptr(GArray) names = hv_vault_list();
+    g_autoptr(GArray) names = NULL;
+    int errsv = hv_vault_list(&names);
     for (guint i = 0; i < names->len; i++) {
         const HvVaultName *name = &g_array_index(names, HvVaultName, i);
-        if (hv_custody_may_keep_in_vault(ledger, name))
-            continue;
-        hv_vault_drop(name);
-        count++;
+        int failed = hv_custody_may_keep_in_vault(ledger, name) ? 0 : hv_vault_drop(name);
+        errsv = failed != 0 ? failed : errsv;
     }
+    return errsv;
+}
+
+gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **error)
+{
+    if (!hv_root_is_machine(root))
+        return TRUE;
+    int errsv = sweep_vault(ledger);
     g_autoptr(GArray) guards = hv_guard_list(root);
     for (guint i = 0; i < guards->len; i++) {
         const HvGuard *guard = &g_array_index(guards, HvGuard, i);
-        if (hv_custody_may_keep_guard(ledger, guard))
-            continue;
-        hv_guard_drop(guard);
-        count++;
+        if (!hv_custody_may_keep_guard(ledger, guard))
+            hv_guard_drop(guard);
     }
     g_autoptr(GPtrArray) mounts = hv_launch_mount_list(root);
     for (guint i = mounts->len; i > 0; i--) { /* the last one is on top */
         const HvLaunchMount *mount = g_ptr_array_index(mounts, i - 1);
         if (!hv_custody_may_keep_mount(ledger, mount))
-            count += hv_launch_mount_detach(mount->path) == 0;
+            hv_launch_mount_detach(mount->path);
     }
-    return count;
+    /* a program that may not look into the vault has put nothing in, and others may */
+    if (errsv == 0 || errsv == EPERM)
+        return TRUE;
+    hv_set_error(error, HV_ERROR_SYSTEM, "call hugevmctl drain",
+                 "cannot let go of what hugevm's vault keeps for VMs that are gone, the next call "
+                 "tries again: %s",
+                 g_strerror(errsv));
+    return FALSE;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Custody: what the kernel does for a claim until QEMU has its pages. A guard from
- * the moment they are there: a mount in the vault (vault.h), which at launch is
- * moved onto the VM's directory and is then its launch mount (launch-mount.h); or,
- * where that cannot be, a segment (guard.h). Called inside a transaction, so that the ledger and
- * what it says about the kernel change together.
+ * Custody: what the kernel does for a claim until QEMU has its pages. A guard from the
+ * moment they are there: a mount in the vault (vault.h), which at launch is moved onto the
+ * VM's directory and is then its launch mount (launch-mount.h); or, where that cannot be,
+ * a segment (guard.h). Called inside a transaction, so that the ledger and what it says
+ * about the kernel change together.
  */
 #pragma once
 
@@ -32,20 +32,20 @@ HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_wa
  * QEMU is about to map. Guards become launch mounts over the directories (NULL-
  * terminated or NULL; state mounted), or go where that cannot be (state launching:
  * exposed); *out_warning says why if the host does not allow it. FALSE: pages were lost
- * between the two, nothing is held any more, and the VM must not be started.
+ * between the two, or cannot be got at, and the VM must not be started.
  */
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
                            char **out_warning, GError **error);
 
-/* FALSE: a launch on these directories lets go of the claim's guards without launch mounts. */
-gboolean hv_custody_keeps(const HvClaim *claim, const char *const *directories);
+/* FALSE: a launch on these directories lets go of a guard before QEMU or a mount has its pages. */
+gboolean hv_custody_keeps(const HvRoot *root, const HvClaim *claim, const char *const *directories);
 
 /*
  * Takes away every guard and launch mount that no claim is entitled to: what killed
  * processes left, and what claims have let go of. After each change that ends a
- * claim or its need for them. Returns how many.
+ * claim or its need for them. What it cannot take away the next one finds again.
  */
-guint hv_custody_sweep(const HvRoot *root, const HvLedger *ledger);
+gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **error);
 
 /* Is some claim entitled to it? What is not, a sweep takes away. */
 gboolean hv_custody_may_keep_guard(const HvLedger *ledger, const HvGuard *guard);

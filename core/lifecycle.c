@@ -62,10 +62,8 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
         hv_ledger_end_claim(root, transaction->ledger, claim);
     if (hv_ledger_prune(root, transaction->ledger) || *out_known)
         transaction->is_changed = TRUE;
-    if (!hv_transaction_commit(transaction, error))
-        return FALSE;
-    hv_custody_sweep(root, transaction->ledger);
-    return TRUE;
+    return hv_transaction_commit(transaction, error) &&
+           hv_custody_sweep(root, transaction->ledger, error);
 }
 
 /* Settings for a give-back: built-in ones if the files have an error, as pages must come back
@@ -116,7 +114,7 @@ void hv_pin_for_claim(const HvAgent *agent, HvStore *store, const HvVmRef *vm,
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
     const HvClaim *claim = ledger != NULL ? hv_ledger_claim_meant(ledger, vm) : NULL;
     if (claim == NULL || (claim->state != HV_CLAIM_GUARDED && claim->state != HV_CLAIM_MOUNTED) ||
-        hv_custody_keeps(claim, directories))
+        hv_custody_keeps(agent->root, claim, directories))
         return;
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
     HvPoolWriter writer = hv_give_back_executor(agent, store, settings).writer;
@@ -162,14 +160,16 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
         return TRUE;
     gboolean is_held =
         hv_custody_launch(agent->root, claim, vm->memory_directories, &warning, error);
+    gboolean is_exposed = warning != NULL;
     if (vm->out_warning != NULL)
         *vm->out_warning = g_steal_pointer(&warning);
     transaction->is_changed = TRUE;
-    if (hv_transaction_commit(transaction, is_held ? error : NULL) && is_held)
-        return TRUE;
-    claim->state = HV_CLAIM_CLAIMED; /* also where that could not be recorded: it will not start */
-    hv_custody_sweep(agent->root, transaction->ledger);
-    return FALSE;
+    gboolean is_good = hv_transaction_commit(transaction, is_held ? error : NULL) && is_held;
+    if (!is_good)
+        claim->state = HV_CLAIM_CLAIMED; /* also if that could not be recorded: it will not start */
+    if (!is_good || is_exposed)
+        hv_custody_sweep(agent->root, transaction->ledger, NULL);
+    return is_good;
 }
 
 gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
@@ -202,7 +202,7 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
     transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
-    hv_custody_sweep(agent->root, transaction->ledger);
+    hv_custody_sweep(agent->root, transaction->ledger, NULL);
     gboolean may_hand_over = claim->may_hand_over;
     g_clear_pointer(&transaction, hv_transaction_end);
     if (may_hand_over)

@@ -40,12 +40,12 @@ static gboolean set_right(const HvAgent *agent, HvStore *store, HvTransaction *e
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
-    hv_custody_sweep(agent->root, transaction->ledger);
+    gboolean is_swept = hv_custody_sweep(agent->root, transaction->ledger, error);
     g_clear_pointer(&transaction, hv_transaction_end);
-    if (!hv_give_back_if_idle(agent, store, error))
+    if (!hv_give_back_if_idle(agent, store, is_swept ? error : NULL))
         return FALSE;
     hv_hand_over(agent, store);
-    return TRUE;
+    return is_swept;
 }
 
 gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *out_warnings,

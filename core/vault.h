@@ -27,18 +27,19 @@ int hv_vault_prepare(void);
 
 /*
  * Reserves bytes in pages of this size under a name. 0, or errno: ENOMEM where the
- * pages are not there, ENOSYS and others where this host allows no vault. Root.
+ * pages are not there (and for no other reason), ENOSYS and others where this host
+ * allows no vault. Root.
  */
 int hv_vault_put(const HvVaultName *name, guint64 bytes);
 
 /*
  * Moves the mount onto the open directory and gives it the directory's owner and
- * mode. 0, or errno (ENOENT: there is no such mount in the vault).
+ * mode. 0, or errno (ENOENT: there is no such mount, or no vault).
  */
 int hv_vault_take(const HvVaultName *name, int directory_fd);
 
-/* All there are (HvVaultName). Empty where there is no vault. */
-GArray *hv_vault_list(void);
+/* All there are (HvVaultName); none where there is no vault. 0, or why they are not known. */
+int hv_vault_list(GArray **out_names);
 
-/* Lets go of one; gone already is fine. */
-void hv_vault_drop(const HvVaultName *name);
+/* Lets go of one. 0, also if it is gone already, or errno: it may be there still. */
+int hv_vault_drop(const HvVaultName *name);
