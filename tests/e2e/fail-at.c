@@ -9,7 +9,8 @@
  * number: the call is not made and returns that error. What PROGRAM starts is not followed and
  * lives on.
  *
- * Ends as PROGRAM does: with its status, or by its signal.
+ * Says "fail-at: hit" to standard error where it has come to that call, and ends as PROGRAM does:
+ * with its status, or by its signal.
  */
 #include <errno.h>
 #include <signal.h>
@@ -68,6 +69,7 @@ static int at_call(Fault *fault, pid_t thread)
     if (info.op != PTRACE_SYSCALL_INFO_ENTRY || info.entry.nr != fault->call ||
         --fault->number != 0)
         return 1;
+    dprintf(STDERR_FILENO, "fail-at: hit\n");
     if (fault->error == 0)
         return 0;
     set_call(thread, 0, -1);

@@ -37,6 +37,7 @@ WRITING = ("write", "pwrite64", "writev")
 # opened to be read, these may fail; of the processes there are as many as there are
 READ_TOO = re.compile(r"/run/hugevm|/sys/|/proc/(?!\d)|/dev/hugepages")
 HANG_S = 20
+HIT = "fail-at: hit\n"
 
 
 class Point:
@@ -49,6 +50,8 @@ class Point:
 
 
 def changes_something(name, text):
+    if name in ("clone", "clone3"):
+        return "CLONE_THREAD" in text
     if name in OPENING:
         return any(flag in text for flag in ("O_CREAT", "O_RDWR", "O_WRONLY"))
     return True
@@ -92,7 +95,7 @@ def points_of(log, marker=None):
     calls = list(calls_of(log))
     threads = threads_of(calls)
     for thread, name, call, text in calls:
-        if thread not in threads or name in ("clone", "clone3", "fork", "vfork"):
+        if thread not in threads or name in ("fork", "vfork"):
             continue
         seen[name] = seen.get(name, 0) + 1
         if counts and is_outside(name, text):
@@ -114,6 +117,8 @@ class Traced:
             except subprocess.TimeoutExpired as late:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise Failure(f"hangs for more than {HANG_S} s: {command}") from late
+        self.was_hit = self.err.startswith(HIT)
+        self.err = self.err.removeprefix(HIT)
         self.status = process.returncode
         self.was_killed = self.status == -signal.SIGKILL
 
