@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/nsfs.h>
 #include <linux/types.h>
 #include <sched.h>
 #include <stdio.h>
@@ -204,12 +205,20 @@ static int make_vault(int host_fd)
 
 /* ---- finding it */
 
+/* Ordinary users can have mount namespaces as well, but only in user namespaces of theirs. */
+static gboolean is_made_by_root(int fd)
+{
+    g_auto(HvFd) owner = ioctl(fd, NS_GET_USERNS);
+    g_auto(HvFd) own = open("/proc/thread-self/ns/user", O_RDONLY | O_CLOEXEC);
+    return owner >= 0 && own >= 0 && inode_of(owner) == inode_of(own);
+}
+
 /* As a process sees it; -1: not so. */
 static int open_as_seen_by(const char *pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%s/root" NAMESPACE, pid);
     g_auto(HvFd) fd = open(path, O_RDONLY | FILE_FLAGS);
-    return fd >= 0 && is_namespace(fd) ? hv_fd_steal(&fd) : -1;
+    return fd >= 0 && is_namespace(fd) && is_made_by_root(fd) ? hv_fd_steal(&fd) : -1;
 }
 
 /* Through a process that lives in the mount namespace with this inode; -1: there is none. */
