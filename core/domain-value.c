@@ -42,7 +42,7 @@ static guint64 unit_bytes(const char *unit)
     return bytes;
 }
 
-/* Bytes must fit in 64 bits, as in libvirt; parts of a KiB count as a whole one. */
+/* Parts of a KiB count as a whole one. */
 static gboolean parse_scaled(const char *number, const char *unit, const char *what,
                              guint64 *out_kib, GError **error)
 {
@@ -55,6 +55,11 @@ static gboolean parse_scaled(const char *number, const char *unit, const char *w
     if (!hv_parse_u64(number, &value) || !hv_checked_mul(value, scale, &bytes)) {
         g_autofree char *quoted = hv_quote(number);
         return hv_domain_bad(error, "%s is %s, which is no memory size", what, quoted);
+    }
+    if (bytes > G_MAXINT64) { /* as libvirt's own limit */
+        g_autofree char *quoted = hv_quote(number);
+        return hv_domain_bad(error, "%s is %s, which is more memory than there can be", what,
+                             quoted);
     }
     *out_kib = bytes / 1024 + (bytes % 1024 != 0);
     return TRUE;

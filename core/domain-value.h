@@ -4,6 +4,9 @@
 
 #include "domain-dom.h"
 
+/* libvirt counts bytes in 63 bits. */
+#define HV_DOMAIN_MAX_KIB (G_GUINT64_CONSTANT(1) << 53)
+
 /* Sets HV_ERROR_XML "the domain XML: ..." and returns FALSE. */
 gboolean hv_domain_bad(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 

@@ -58,8 +58,10 @@ typedef struct {
     gboolean access_shared;  /* <access mode='shared'/> */
     gboolean is_auto_placed; /* numatune placement='auto': numad binds it at start */
     gboolean has_cells;
-    GArray *cells;   /* HvCell; one with id -1 for a guest without cells */
-    GArray *devices; /* HvMemoryDevice */
+    guint64 memory_kib; /* <memory> as written; 0: it is missing, and the cells say all */
+    guint64 parts_kib;  /* what cells and memory devices have, which is what counts */
+    GArray *cells;      /* HvCell; one with id -1 for a guest without cells */
+    GArray *devices;    /* HvMemoryDevice */
     char *sharer; /* first device that cannot work with private memory, as "interface 'vhostuser'";
                      NULL: none */
     gboolean may_discard;      /* has a device by which the guest gives back pages that it had */

@@ -66,6 +66,42 @@ static void check_backend(HvBuild *build, const Backend *backend, guint64 pages)
     }
 }
 
+static HvNodeSet nodes_of_host(const HvSnapshot *snapshot)
+{
+    HvNodeSet nodes = {0};
+    for (guint i = 0; i < snapshot->nodes->len; i++)
+        hv_node_set_add(&nodes, g_array_index(snapshot->nodes, HvNode, i).id);
+    return nodes;
+}
+
+/* Every node must be there, for libvirt; one must have memory, for the VM. */
+static void check_nodes(HvBuild *build, const Backend *backend)
+{
+    gboolean has_memory = FALSE;
+    for (int id = 0; id < HV_MAX_NODES; id++) {
+        if (!hv_node_set_contains(&backend->nodes, id))
+            continue;
+        const HvNode *node = hv_snapshot_node(build->snapshot, id);
+        if (node == NULL) {
+            HvNodeSet nodes = nodes_of_host(build->snapshot);
+            g_autofree char *list = hv_node_set_format(&nodes);
+            hv_build_refuse(build,
+                            hv_refusal_new(HV_ERROR_XML, "bind it to nodes that are there",
+                                           "%s is bound to host node %d, which does not exist; "
+                                           "this host has %s",
+                                           backend->name, id, list));
+            return;
+        }
+        has_memory = has_memory || node->mem_total_kib > 0;
+    }
+    if (has_memory || hv_node_set_is_any(&backend->nodes))
+        return;
+    g_autofree char *list = hv_node_set_format(&backend->nodes);
+    hv_build_refuse(build, hv_refusal_new(HV_ERROR_XML, "bind it to nodes that have memory",
+                                          "%s is bound to host node %s, which has no memory",
+                                          backend->name, list));
+}
+
 static void add_need(HvBuild *build, const Backend *backend)
 {
     if (!hv_build_is_huge(build, backend->page_kib) || backend->memory_kib == 0)
@@ -76,6 +112,7 @@ static void add_need(HvBuild *build, const Backend *backend)
     if (!hv_build_offers(build, backend->page_kib))
         refuse_unknown_size(build, backend);
     check_backend(build, backend, need.pages);
+    check_nodes(build, backend);
 }
 
 /* libvirt rounds memory up before QEMU sees it, by other steps than pages. */
@@ -158,6 +195,15 @@ gboolean hv_build_needs(HvBuild *build, GError **error)
     for (guint i = 0; i < domain->devices->len; i++)
         if (!add_device(build, i, error))
             return FALSE;
+    if (domain->memory_kib != 0 && domain->memory_kib != domain->parts_kib &&
+        build->request->needs->len > 0) {
+        g_autofree char *written = hv_format_kib(domain->memory_kib);
+        g_autofree char *parts = hv_format_kib(domain->parts_kib);
+        hv_build_warn(build,
+                      "<memory> says %s, but the guest cells and memory devices have %s, which is "
+                      "what libvirt counts",
+                      written, parts);
+    }
     if (domain->is_auto_placed && build->request->needs->len > 0)
         hv_build_warn(build,
                       "numatune placement='auto' chooses the host nodes only at start: the pages "

@@ -111,8 +111,8 @@ static void units_are_those_of_libvirt(void)
         {"<memory unit='GiB'>1</memory>", 1048576},
         {"<memory unit='TB'>1</memory>", 976562500},
         {"<memory unit='T'>1</memory>", 1073741824},
-        {"<memory unit='EiB'>15</memory>", G_GUINT64_CONSTANT(15) << 50},
-        {"<memory unit='b'>18446744073709551615</memory>", G_GUINT64_CONSTANT(1) << 54},
+        {"<memory unit='EiB'>7</memory>", G_GUINT64_CONSTANT(7) << 50},
+        {"<memory unit='b'>9223372036854775807</memory>", G_GUINT64_CONSTANT(1) << 53},
         {"<memory>\n  4096\n  </memory>", 4096},
         {"<memory>40<!-- not here -->96</memory>", 4096},
     };
@@ -134,6 +134,8 @@ static void bad_sizes_are_refused(void)
     assert_body_refused("<memory>18446744073709551616</memory>", "no memory size");
     assert_body_refused("<memory unit='EiB'>16</memory>", "no memory size");
     assert_body_refused("<memory unit='KiB'>18014398509481984</memory>", "no memory size");
+    assert_body_refused("<memory unit='b'>9223372036854775808</memory>", "more memory than");
+    assert_body_refused("<memory unit='EiB'>8</memory>", "more memory than");
     assert_body_refused("<memory unit='zib'>1</memory>", "unknown unit 'zib'");
     assert_body_refused("<memory unit='KiBB'>1</memory>", "unknown unit");
     assert_body_refused("<memory>1</memory><memory>2</memory>", "<memory> twice");
@@ -144,7 +146,7 @@ static void a_page_rule_goes_to_its_cells_first(void)
     g_autoptr(HvDomain) domain = parse_body(
         "<memory>1</memory><memoryBacking><hugepages>"
         "<page size='2' unit='M'/><page size='1' unit='G' nodeset='1'/>"
-        "<page size='64' nodeset='1-2'/></hugepages></memoryBacking>"
+        "<page size='64' nodeset='2'/></hugepages></memoryBacking>"
         "<cpu><numa><cell id='0' memory='4' unit='GiB'/><cell id='1' memory='4' unit='GiB'/>"
         "<cell id='2' memory='512'/></numa></cpu>");
     g_assert_true(domain->has_hugepages);
@@ -288,15 +290,54 @@ static void binding_counts_where_it_is_strict(void)
     assert_body_refused("<memory>1</memory><numatune><memnode nodeset='0'/></numatune>", "cellid");
 }
 
+#define DEVICE(model, source, target)                                                              \
+    "<memory model='" model "'>" source "<target>" target "</target></memory>"
+
+#define TWO_CELLS "<cpu><numa><cell memory='1'/><cell memory='1'/></numa></cpu>"
+#define PAGES(pages) "<memoryBacking><hugepages>" pages "</hugepages></memoryBacking>"
+
+static void rules_that_contradict_each_other_are_refused(void)
+{
+    static const struct {
+        const char *body;
+        const char *message;
+    } cases[] = {
+        {TWO_CELLS PAGES("<page size='2048'/><page size='1048576'/>"),
+         "two <page> are for the whole guest, of 2 MiB and of 1 GiB"},
+        {TWO_CELLS PAGES("<page size='2048'/><page size='2048'/>"), "two <page> are for the whole"},
+        {"<memory>1</memory>" PAGES("<page size='2048'/><page size='1048576' nodeset='0'/>"),
+         "two <page> are for the whole"},
+        {TWO_CELLS PAGES("<page size='2048' nodeset='0-1'/><page size='1048576' nodeset='1'/>"),
+         "two <page> name the guest cell 1"},
+        {TWO_CELLS PAGES("<page size='2048' nodeset='0,5'/>"),
+         "<page> names the guest cell 5, which does not exist"},
+        {TWO_CELLS PAGES("<page size='2048' nodeset='0,^0'/>"), "'0,^0', which is no list"},
+        {TWO_CELLS "<numatune><memnode cellid='9' nodeset='0'/></numatune>",
+         "<memnode> names the guest cell 9"},
+        {"<memory>1</memory><numatune><memnode cellid='0' nodeset='0'/></numatune>",
+         "<memnode> names the guest cell 0, which does not exist"},
+        {TWO_CELLS "<numatune><memnode cellid='0' nodeset='0'/><memnode cellid='0' nodeset='1'/>"
+                   "</numatune>",
+         "two <memnode> are for the guest cell 0"},
+        {TWO_CELLS "<numatune><memory placement='auto'/><memnode cellid='0' nodeset='0'/>"
+                   "</numatune>",
+         "cannot stand beside <memory placement='auto'>"},
+        {TWO_CELLS "<numatune><memory mode='restrictive' nodeset='0'/>"
+                   "<memnode cellid='0' mode='strict' nodeset='0'/></numatune>",
+         "must be so, too"},
+        {TWO_CELLS "<devices>" DEVICE("dimm", "", "<size>1</size><node>7</node>") "</devices>",
+         "a memory device is for the guest cell 7, which does not exist"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++)
+        assert_body_refused(cases[i].body, cases[i].message);
+}
+
 static void a_guest_without_cells_is_bound_as_a_whole(void)
 {
     g_autoptr(HvDomain) domain =
         parse_body("<memory>1</memory><numatune><memory nodeset='1'/></numatune>");
     assert_nodes(&cell_at(domain, 0)->nodes, "1");
 }
-
-#define DEVICE(model, source, target)                                                              \
-    "<memory model='" model "'>" source "<target>" target "</target></memory>"
 
 static void memory_devices_are_read(void)
 {
@@ -339,19 +380,18 @@ static void memory_counts_devices_in_without_cells(void)
         "as large as <memory>");
 }
 
-/* 1024 times 2^54 KiB is the first sum that does not fit. */
 static void sums_do_not_overflow(void)
 {
     GString *cells = g_string_new("<cpu><numa>");
     GString *devices = g_string_new("<memory>1</memory><devices>");
     for (int i = 0; i < 1024; i++) {
-        g_string_append(cells, "<cell memory='18446744073709551615' unit='b'/>");
-        g_string_append(devices, DEVICE("dimm", "", "<size unit='b'>18446744073709551615</size>"));
+        g_string_append(cells, "<cell memory='9223372036854775807' unit='b'/>");
+        g_string_append(devices, DEVICE("dimm", "", "<size unit='b'>9223372036854775807</size>"));
     }
     g_string_append(cells, "</numa></cpu>");
     g_string_append(devices, "</devices>");
-    assert_body_refused(cells->str, "64 bits");
-    assert_body_refused(devices->str, "64 bits");
+    assert_body_refused(cells->str, "the guest cells have more memory than");
+    assert_body_refused(devices->str, "the memory devices are more memory than");
     g_string_free(cells, TRUE);
     g_string_free(devices, TRUE);
 }
@@ -730,6 +770,7 @@ int main(int argc, char **argv)
     ADD(a_guest_without_cells_is_bound_as_a_whole);
     ADD(memory_devices_are_read);
     ADD(memory_counts_devices_in_without_cells);
+    ADD(rules_that_contradict_each_other_are_refused);
     ADD(sums_do_not_overflow);
     ADD(bad_memory_devices_are_refused);
     ADD(uuids_are_read_as_libvirt_does);

@@ -5,6 +5,8 @@
 
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 #define GIB (1024u * 1024)
+#define N_NODES 5
+#define MEMORYLESS 4
 
 /* A VM on a host, and what was made of it. */
 typedef struct {
@@ -28,6 +30,10 @@ static Case *case_bare(const char *arch)
     g_free(c->snapshot->arch);
     c->snapshot->arch = g_strdup(arch);
     c->snapshot->base_page_kib = 4;
+    for (int id = 0; id < N_NODES; id++) {
+        HvNode node = {.id = id, .mem_total_kib = id != MEMORYLESS ? 4 * GIB : 0};
+        g_array_append_val(c->snapshot->nodes, node);
+    }
     c->settings = hv_settings_new();
     c->agent = g_hash_table_new(g_str_hash, g_str_equal);
     return c;
@@ -590,13 +596,55 @@ static void automatic_placement_is_warned_of(void)
     assert_need_nodes(c, 0, "any");
 }
 
+static void cells_that_do_not_add_up_are_warned_of(void)
+{
+    g_autoptr(Case) c = case_new();
+    request(c, MIB(64) HUGE_2M CELLS("<cell memory='16' unit='MiB'/>"));
+    assert_warns(c, "<memory> says 64 MiB, but the guest cells and memory devices have 16 MiB");
+    request(c, MIB(16) HUGE_2M CELLS("<cell memory='16' unit='MiB'/>"));
+    g_assert_cmpuint(c->request->warnings->len, ==, 0);
+}
+
+static void nodes_that_cannot_serve_are_refused(void)
+{
+    static const struct {
+        const char *nodes;
+        const char *message; /* NULL: it is not refused for its nodes */
+    } cases[] = {
+        {"999", "the guest is bound to host node 999, which does not exist; this host has 0-4"},
+        {"0,999", "host node 999"},
+        {"0-5", "host node 5"},
+        {"4", "the guest is bound to host node 4, which has no memory"},
+        {"3-4", NULL},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(Case) c = case_new();
+        g_autofree char *body = g_strdup_printf(
+            MIB(4) HUGE_2M "<numatune><memory nodeset='%s'/></numatune>", cases[i].nodes);
+        request(c, body);
+        if (cases[i].message != NULL)
+            assert_refused(c, HV_ERROR_XML, cases[i].message);
+        else
+            g_assert_null(c->request->refusal);
+    }
+}
+
+static void one_cell_of_several_names_itself(void)
+{
+    g_autoptr(Case) c = case_new();
+    request(c, HUGE_2M CELLS(
+                   "<cell memory='2048'/><cell memory='2048'/>") "<numatune><memnode cellid='1' "
+                                                                 "nodeset='7'/></numatune>");
+    assert_refused(c, HV_ERROR_XML, "guest cell 1 is bound to host node 7");
+}
+
 static void the_largest_sizes_do_not_overflow(void)
 {
     g_autoptr(Case) c = case_new();
-    request(c, "<memory unit='b'>18446744073709551615</memory>" HUGE_1G);
-    assert_need(c, 0, GIB, G_GUINT64_CONSTANT(1) << 34);
-    request(c, HUGE_2M CELLS("<cell memory='15' unit='EiB'/><cell memory='15' unit='EiB'/>"));
-    assert_need(c, 1, 2048, G_GUINT64_CONSTANT(15) << 39);
+    request(c, "<memory unit='b'>9223372036854775807</memory>" HUGE_1G);
+    assert_need(c, 0, GIB, G_GUINT64_CONSTANT(1) << 33);
+    request(c, HUGE_2M CELLS("<cell memory='3' unit='EiB'/><cell memory='5' unit='EiB'/>"));
+    assert_need(c, 1, 2048, G_GUINT64_CONSTANT(5) << 39);
 }
 
 static void destructors_take_null(void)
@@ -642,6 +690,9 @@ int main(int argc, char **argv)
     ADD(the_hosts_uuid_must_be_the_xmls);
     ADD(a_vm_without_huge_pages_gets_no_uuid);
     ADD(automatic_placement_is_warned_of);
+    ADD(cells_that_do_not_add_up_are_warned_of);
+    ADD(nodes_that_cannot_serve_are_refused);
+    ADD(one_cell_of_several_names_itself);
     ADD(the_largest_sizes_do_not_overflow);
     ADD(destructors_take_null);
 #undef ADD
