@@ -247,6 +247,8 @@ char *hv_report_status_json(const HvWorld *world)
     for (guint i = 0; i < snapshot->sizes->len; i++)
         add_size(builder, world, &g_array_index(snapshot->sizes, HvPageSize, i));
     json_builder_end_array(builder);
+    g_autoptr(GPtrArray) warnings = hv_report_status_warnings(world);
+    add_warnings(builder, warnings);
     return end_document(builder);
 }
 

@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "page-size.h"
+#include "reserve.h"
 
 HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool)
 {
@@ -68,6 +69,15 @@ char *hv_report_plan_text(const HvOutcome *outcome)
     if (outcome->plan->refusal == NULL)
         g_string_append(out, "start: would be allowed\n");
     return g_string_free(out, FALSE);
+}
+
+GPtrArray *hv_report_status_warnings(const HvWorld *world)
+{
+    GPtrArray *warnings = hv_reserve_warnings(world->settings, world->snapshot);
+    for (guint i = 0; i < world->settings->warnings->len; i++)
+        g_ptr_array_insert(warnings, (gint)i,
+                           g_strdup(g_ptr_array_index(world->settings->warnings, i)));
+    return warnings;
 }
 
 char *hv_report_status_text(const HvWorld *world)

@@ -20,6 +20,8 @@ char *hv_report_plan_text(const HvOutcome *outcome);
 /* The plan's JSON where there is no plan: its refusal tells the error. */
 char *hv_report_plan_error_json(const GError *error);
 
+/* char *: of the settings, and where they do not fit this host; JSON has them, text has not. */
+GPtrArray *hv_report_status_warnings(const HvWorld *world);
 char *hv_report_status_json(const HvWorld *world);
 char *hv_report_status_text(const HvWorld *world);
 

@@ -27,6 +27,8 @@ int cmd_status(const CmdGlobals *globals, int argc, char **argv)
     g_autofree char *text =
         globals->json ? hv_report_status_json(&world) : hv_report_status_text(&world);
     printf("%s%s", text, globals->json ? "\n" : "");
-    cmd_print_warnings(settings->warnings);
+    g_autoptr(GPtrArray) warnings = hv_report_status_warnings(&world);
+    if (!globals->json)
+        cmd_print_warnings(warnings);
     return EXIT_DONE;
 }

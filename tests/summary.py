@@ -6,7 +6,7 @@ usage: summary.py MESON_LOGS/testlog.json
 
 meson's own summary counts programs, and its JUnit file loses programs that
 crashed. So the TAP that each test printed is counted here; a program that failed
-without saying which case counts as one failure; what it said before a failed
+without saying which case counts as one failure; what it said around a failed
 case is repeated, and at most TOLD lines of it. The last line is
 "N passed, N failed, N skipped". Exit status 1 where any case failed or where
 there were none.
@@ -42,17 +42,18 @@ def cases(test):
     return seen
 
 
-def told_before_failures(test):
-    """The comments in front of each failed case; all that is left where the program broke off."""
-    comments, told = [], []
+def told_around_failures(test):
+    """The comments around each failed case; all that is left where the program broke off."""
+    comments, told, has_failed = [], [], False
     for line in test.get("stdout", "").splitlines():
         if line.startswith("#"):
             comments.append(line)
-            continue
-        if line.startswith("not ok"):
-            told += [*comments[-TOLD:], line]
-        if POINT.match(line):
-            comments = []
+        elif POINT.match(line):
+            is_failure = line.startswith("not ok")
+            if is_failure or has_failed:
+                told += comments[-TOLD:]
+            told += [line] if is_failure else []
+            comments, has_failed = [], is_failure
     if test["result"] not in GOOD:
         told += comments[-TOLD:]
     return told
@@ -63,7 +64,7 @@ def main(path):
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             test = json.loads(line)
-            for said in told_before_failures(test):
+            for said in told_around_failures(test):
                 print(f"{test['name']}: {said}")
             for kind, text in cases(test):
                 count[kind] += 1

@@ -96,6 +96,12 @@ class Status(HostCase):
         pools = self.json_of("status")["pools"]
         self.assertEqual(pools[1]["allocatable"], 1 + 1)  # 8 GiB available, 7 are kept
 
+    def test_reserve_that_the_host_does_not_have_is_a_warning(self):
+        self.configure("[hugevm]\nreserved = ovs=size:2M,count:10,node:5\n")
+        text = "reserved pages of 2 MiB for 'ovs' on node 5: there is no such pool"
+        self.assertIn(text, self.json_of("status")["warnings"][0])
+        self.assertIn(text, self.run_ctl("status").stderr)
+
     def test_all_nodes_are_shown(self):
         self.make("node-gaps.txt")
         self.assertEqual([p["node"] for p in self.json_of("status")["pools"]], [0, 2, 17])

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "reserve.h"
+
+#include "error.h"
+#include "page-size.h"
+
+/* "reserved pages of 2 MiB for 'ovs' on node 1" */
+static char *describe(const HvReserved *entry, guint64 size_kib)
+{
+    GString *out = g_string_new("reserved pages");
+    g_autofree char *size = hv_format_kib(size_kib);
+    g_autofree char *name = entry->name != NULL ? hv_quote(entry->name) : NULL;
+    g_string_append_printf(out, " of %s", size);
+    if (name != NULL)
+        g_string_append_printf(out, " for %s", name);
+    if (entry->node >= 0)
+        g_string_append_printf(out, " on node %d", entry->node);
+    return g_string_free(out, FALSE);
+}
+
+/* NULL: the entry is about something that this host has. */
+static char *absence(const HvReserved *entry, guint64 size_kib, const HvSnapshot *snapshot)
+{
+    g_autofree char *what = describe(entry, size_kib);
+    if (hv_snapshot_size(snapshot, size_kib) == NULL) {
+        g_autofree char *offered = hv_snapshot_format_sizes(snapshot);
+        return g_strdup_printf("%s: this host offers %s", what, offered);
+    }
+    if (entry->node >= 0 && hv_snapshot_pool(snapshot, entry->node, size_kib) == NULL)
+        return g_strdup_printf("%s: there is no such pool on this host", what);
+    return NULL;
+}
+
+static void add_absences(GPtrArray *warnings, const HvSettings *settings,
+                         const HvSnapshot *snapshot)
+{
+    guint64 default_kib = hv_snapshot_default_size_kib(snapshot);
+    for (guint i = 0; i < settings->reserved->len; i++) {
+        const HvReserved *entry = &g_array_index(settings->reserved, HvReserved, i);
+        guint64 size_kib = entry->size_kib != 0 ? entry->size_kib : default_kib;
+        char *warning = entry->count_pages > 0 ? absence(entry, size_kib, snapshot) : NULL;
+        if (warning != NULL)
+            g_ptr_array_add(warnings, warning);
+    }
+}
+
+static void add_excess(GPtrArray *warnings, guint64 size_kib, int node, guint64 reserved_pages,
+                       guint64 pool_pages)
+{
+    g_autofree char *size = hv_format_kib(size_kib);
+    g_autofree char *where =
+        node >= 0 ? g_strdup_printf("on node %d", node) : g_strdup("on all nodes");
+    if (reserved_pages > pool_pages)
+        g_ptr_array_add(warnings,
+                        g_strdup_printf("%" G_GUINT64_FORMAT " pages of %s are reserved %s, where "
+                                        "there are %" G_GUINT64_FORMAT ": VMs get none of them, "
+                                        "and those they are reserved for not all",
+                                        reserved_pages, size, where, pool_pages));
+}
+
+static void add_excesses(GPtrArray *warnings, const HvSettings *settings,
+                         const HvSnapshot *snapshot, guint64 size_kib)
+{
+    guint64 default_kib = hv_snapshot_default_size_kib(snapshot);
+    guint64 floating = hv_settings_reserved_pages(settings, size_kib, -1, default_kib);
+    guint64 reserved = floating, total = 0;
+    for (guint i = 0; i < snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
+        if (pool->size_kib != size_kib)
+            continue;
+        guint64 bound = hv_settings_reserved_pages(settings, size_kib, pool->node, default_kib);
+        add_excess(warnings, size_kib, pool->node, bound, pool->total_pages);
+        reserved = hv_plus(reserved, MIN(bound, pool->total_pages));
+        total = hv_plus(total, pool->total_pages);
+    }
+    if (floating > 0)
+        add_excess(warnings, size_kib, -1, reserved, total);
+}
+
+GPtrArray *hv_reserve_warnings(const HvSettings *settings, const HvSnapshot *snapshot)
+{
+    GPtrArray *warnings = g_ptr_array_new_with_free_func(g_free);
+    add_absences(warnings, settings, snapshot);
+    for (guint i = 0; i < snapshot->sizes->len; i++)
+        add_excesses(warnings, settings, snapshot,
+                     g_array_index(snapshot->sizes, HvPageSize, i).size_kib);
+    return warnings;
+}
