@@ -185,11 +185,17 @@ static GArray *find_targets(const HvClaim *claim, const char *const *directories
     return g_steal_pointer(&targets);
 }
 
-gboolean hv_custody_keeps(const HvRoot *root, const HvClaim *claim, const char *const *directories)
+gboolean hv_custody_is_in_vault(const HvRoot *root, const HvClaim *claim)
 {
     HvGuard segment;
+    return hv_root_is_machine(root) && claim->state == HV_CLAIM_GUARDED && claim->from_hugetlbfs &&
+           !find_segment(root, claim, 0, &segment);
+}
+
+gboolean hv_custody_keeps(const HvRoot *root, const HvClaim *claim, const char *const *directories)
+{
     g_autoptr(GArray) targets = find_targets(claim, directories);
-    return targets != NULL && !find_segment(root, claim, 0, &segment);
+    return targets != NULL && hv_custody_is_in_vault(root, claim);
 }
 
 /* What became of an exchange: guard -> launch mount. */
@@ -240,13 +246,20 @@ static Launch exchange(const HvRoot *root, const HvClaim *claim, const Target *t
     return (Launch){errsv == 0 ? EXCHANGED : NOT_MOUNTED, errsv, target};
 }
 
+/* NULL: it may work the next time. */
+static const char *hint_about_vault(int errsv)
+{
+    if (errsv == EPERM)
+        return "it takes CAP_SYS_ADMIN and CAP_SYS_CHROOT";
+    return errsv == EBUSY ? "unmount what others have mounted on /run/hugevm/vault" : NULL;
+}
+
 static void set_launch_error(const HvClaim *claim, const Launch *launch, GError **error)
 {
     g_autofree char *size = hv_format_kib(launch->target->size_kib);
-    const char *rights =
-        launch->errsv == EPERM ? "it takes CAP_SYS_ADMIN and CAP_SYS_CHROOT" : NULL;
+    const char *remedy = hint_about_vault(launch->errsv);
     if (launch->result == LOCKED)
-        hv_set_error(error, HV_ERROR_SYSTEM, rights != NULL ? rights : "start the VM again",
+        hv_set_error(error, HV_ERROR_SYSTEM, remedy != NULL ? remedy : "start the VM again",
                      "the pages of %s that are kept for VM %s in hugevm's vault cannot be got out "
                      "of it: %s",
                      size, claim->uuid, g_strerror(launch->errsv));
@@ -290,6 +303,7 @@ gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const
         return TRUE;
     }
     if (launch.result != NOT_MOUNTED) {
+        claim->state = launch.result == LOCKED ? HV_CLAIM_GUARDED : HV_CLAIM_CLAIMED;
         set_launch_error(claim, &launch, error);
         return FALSE;
     }
@@ -356,12 +370,12 @@ gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **e
         if (!hv_custody_may_keep_mount(ledger, mount))
             hv_launch_mount_detach(mount->path);
     }
-    /* a program that may not look into the vault has put nothing in, and others may */
-    if (errsv == 0 || errsv == EPERM)
-        return TRUE;
-    hv_set_error(error, HV_ERROR_SYSTEM, "call hugevmctl drain",
-                 "cannot let go of what hugevm's vault keeps for VMs that are gone, the next call "
-                 "tries again: %s",
-                 g_strerror(errsv));
-    return FALSE;
+    const char *remedy = hint_about_vault(errsv);
+    if (errsv != 0)
+        hv_set_error(error, errsv == EPERM ? HV_ERROR_PERMISSION : HV_ERROR_SYSTEM,
+                     remedy != NULL ? remedy : "call hugevmctl drain",
+                     "cannot let go of what hugevm's vault keeps for VMs that are gone, the next "
+                     "call tries again: %s",
+                     g_strerror(errsv));
+    return errsv == 0;
 }

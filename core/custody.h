@@ -31,11 +31,15 @@ HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_wa
 /*
  * QEMU is about to map. Guards become launch mounts over the directories (NULL-
  * terminated or NULL; state mounted), or go where that cannot be (state launching:
- * exposed); *out_warning says why if the host does not allow it. FALSE: pages were lost
- * between the two, or cannot be got at, and the VM must not be started.
+ * exposed); *out_warning says why if the host does not allow it. FALSE, and the VM must
+ * not be started: pages were lost between the two (state claimed), or cannot be got at
+ * (guarded, as before).
  */
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
                            char **out_warning, GError **error);
+
+/* Is the claim's guard a mount in the vault? */
+gboolean hv_custody_is_in_vault(const HvRoot *root, const HvClaim *claim);
 
 /* FALSE: a launch on these directories lets go of a guard before QEMU or a mount has its pages. */
 gboolean hv_custody_keeps(const HvRoot *root, const HvClaim *claim, const char *const *directories);
@@ -43,7 +47,8 @@ gboolean hv_custody_keeps(const HvRoot *root, const HvClaim *claim, const char *
 /*
  * Takes away every guard and launch mount that no claim is entitled to: what killed
  * processes left, and what claims have let go of. After each change that ends a
- * claim or its need for them. What it cannot take away the next one finds again.
+ * claim or its need for them. What it cannot take away the next one finds again; that is
+ * an error only for who cares: PERMISSION where this program may not enter the vault.
  */
 gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **error);
 

@@ -28,9 +28,11 @@ void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *
  */
 gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid);
 
-/* As hv_lifecycle_recover; waits for the ledger until deadline_us at most. */
-gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *out_warnings,
-                          GError **error);
+/*
+ * As hv_lifecycle_recover, but for a start: waits for the ledger until deadline_us at most, and
+ * what cannot be taken out of the vault is for others.
+ */
+gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GError **error);
 
 /*
  * The claim that is meant; NULL: there is none, it is another start's, or it is for a

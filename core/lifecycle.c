@@ -58,12 +58,15 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
         return FALSE;
     HvClaim *claim = hv_ledger_claim_meant(transaction->ledger, vm);
     *out_known = claim != NULL;
+    gboolean was_in_vault = claim != NULL && hv_custody_is_in_vault(root, claim);
     if (claim != NULL)
         hv_ledger_end_claim(root, transaction->ledger, claim);
     if (hv_ledger_prune(root, transaction->ledger) || *out_known)
         transaction->is_changed = TRUE;
-    return hv_transaction_commit(transaction, error) &&
-           hv_custody_sweep(root, transaction->ledger, error);
+    if (!hv_transaction_commit(transaction, error))
+        return FALSE;
+    return hv_custody_sweep(root, transaction->ledger, was_in_vault ? error : NULL) ||
+           !was_in_vault;
 }
 
 /* Settings for a give-back: built-in ones if the files have an error, as pages must come back
@@ -165,8 +168,8 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
         *vm->out_warning = g_steal_pointer(&warning);
     transaction->is_changed = TRUE;
     gboolean is_good = hv_transaction_commit(transaction, is_held ? error : NULL) && is_held;
-    if (!is_good)
-        claim->state = HV_CLAIM_CLAIMED; /* also if that could not be recorded: it will not start */
+    if (is_held && !is_good)
+        claim->state = HV_CLAIM_CLAIMED; /* that could not be recorded: it will not start */
     if (!is_good || is_exposed)
         hv_custody_sweep(agent->root, transaction->ledger, NULL);
     return is_good;

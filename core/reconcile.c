@@ -31,25 +31,30 @@ static gboolean has_lost_ledger(const HvAgent *agent)
     return guards->len > 0 || mounts->len > 0;
 }
 
-/* Ends the transaction, and goes on with what needs other locks. */
+/* Ends the transaction, and goes on with what needs other locks. must_sweep: what stays in the
+ * vault is an error. */
 static gboolean set_right(const HvAgent *agent, HvStore *store, HvTransaction *ended,
-                          GError **error)
+                          gboolean must_sweep, GError **error)
 {
     g_autoptr(HvTransaction) transaction = ended;
     if (hv_ledger_prune(agent->root, transaction->ledger))
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
-    gboolean is_swept = hv_custody_sweep(agent->root, transaction->ledger, error);
+    g_autoptr(GError) local = NULL;
+    gboolean is_swept = hv_custody_sweep(agent->root, transaction->ledger, &local);
     g_clear_pointer(&transaction, hv_transaction_end);
-    if (!hv_give_back_if_idle(agent, store, is_swept ? error : NULL))
+    if (!hv_give_back_if_idle(agent, store, error))
         return FALSE;
     hv_hand_over(agent, store);
-    return is_swept;
+    if (is_swept || !must_sweep)
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
 }
 
-gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *out_warnings,
-                          GError **error)
+static gboolean recover(const HvAgent *agent, gint64 deadline_us, gboolean must_sweep,
+                        GPtrArray *out_warnings, GError **error)
 {
     g_autoptr(HvStore) store = NULL;
     if (!hv_store_open_existing(agent, &store, error))
@@ -65,12 +70,17 @@ gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GPtrArray *o
         return FALSE;
     if (transaction->warning != NULL && out_warnings != NULL)
         g_ptr_array_add(out_warnings, g_strdup(transaction->warning));
-    return set_right(agent, store, g_steal_pointer(&transaction), error);
+    return set_right(agent, store, g_steal_pointer(&transaction), must_sweep, error);
+}
+
+gboolean hv_recover_until(const HvAgent *agent, gint64 deadline_us, GError **error)
+{
+    return recover(agent, deadline_us, FALSE, NULL, error);
 }
 
 gboolean hv_lifecycle_recover(const HvAgent *agent, GPtrArray *out_warnings, GError **error)
 {
-    return hv_recover_until(agent, g_get_monotonic_time() + HV_LOCK_WAIT_US, out_warnings, error);
+    return recover(agent, g_get_monotonic_time() + HV_LOCK_WAIT_US, TRUE, out_warnings, error);
 }
 
 gboolean hv_lifecycle_reconcile_begin(const HvAgent *agent, guint64 *out_sequence, GError **error)
@@ -119,5 +129,5 @@ gboolean hv_lifecycle_reconcile(const HvAgent *agent, const HvRunning *running, 
             hv_ledger_end_claim(agent->root, transaction->ledger, claim))
             transaction->is_changed = TRUE;
     }
-    return set_right(agent, store, g_steal_pointer(&transaction), error);
+    return set_right(agent, store, g_steal_pointer(&transaction), FALSE, error);
 }

@@ -209,7 +209,7 @@ static gboolean settle_first(const HvAgent *agent, HvStore *store, gint64 deadli
 {
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
     return ledger == NULL || ledger->intents->len == 0 ||
-           hv_recover_until(agent, deadline_us, NULL, error);
+           hv_recover_until(agent, deadline_us, error);
 }
 
 /* How long getting pages may take. */
@@ -257,6 +257,6 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     if (is_claimed && !is_good)
         roll_back(&start, store, error);
     if (start.has_pruned)
-        hv_recover_until(agent, g_get_monotonic_time() + SHORT_LOCK_WAIT_US, NULL, NULL);
+        hv_recover_until(agent, g_get_monotonic_time() + SHORT_LOCK_WAIT_US, NULL);
     return !is_good ? NULL : g_steal_pointer(&start.outcome);
 }

@@ -112,7 +112,7 @@ static int enter_new_namespace(void)
     return change_root();
 }
 
-/* Somebody else's file system on our directory stays, and there is no vault beside it. */
+/* Somebody else's file system on our directory stays, and a vault below it is out of reach. */
 static gboolean is_covered_by_others(void)
 {
     struct stat store, place;
@@ -123,10 +123,6 @@ static gboolean is_covered_by_others(void)
 /* The private mount for the namespace's file. */
 static int make_place(int host_fd)
 {
-    if (is_covered_by_others()) {
-        errno = EBUSY;
-        return -1;
-    }
     umount2(DIRECTORY, MNT_DETACH | UMOUNT_NOFOLLOW); /* left by one that was killed in here */
     if (mkdir(DIRECTORY, 0700) != 0 && errno != EEXIST)
         return -1;
@@ -239,11 +235,23 @@ static int open_elsewhere(guint64 maker)
     return found;
 }
 
+/* Something is there that was never ours: nobody has made a vault there. */
+static gboolean is_planted(int errsv)
+{
+    return errsv == ENOTDIR || errsv == ELOOP || errsv == EEXIST;
+}
+
 int hv_vault_enter(int host_fd, gboolean may_make)
 {
-    g_auto(HvFd) fd = open_file(O_RDONLY);
-    if (fd < 0 && errno != ENOENT)
+    if (is_covered_by_others()) {
+        errno = EBUSY;
         return -1;
+    }
+    g_auto(HvFd) fd = open_file(O_RDONLY);
+    if (fd < 0 && errno != ENOENT) {
+        errno = is_planted(errno) && !may_make ? ENOENT : errno;
+        return -1;
+    }
     guint64 maker = fd >= 0 && !is_namespace(fd) ? read_maker(fd) : 0;
     if (maker != 0) {
         hv_fd_clear(&fd);
@@ -263,5 +271,5 @@ gboolean hv_vault_is_here(void)
 
 gboolean hv_vault_may_exist(void)
 {
-    return access(NAMESPACE, F_OK) == 0 || errno != ENOENT;
+    return access(NAMESPACE, F_OK) == 0 || is_covered_by_others();
 }

@@ -8,12 +8,13 @@
  * The calling thread goes into the vault, whose root is then its "/"; host_fd is the
  * mount namespace that it is in. may_make: where there is no vault it makes one. The
  * thread must share neither its root nor its directory, and is to end after its visit,
- * in whatever namespace it then is. 0, or -1 with errno; ENOENT: there is no vault.
+ * in whatever namespace it then is. 0, or -1 with errno. ENOENT: there is no vault;
+ * EBUSY: what others have mounted hides where it is, or would be.
  */
 int hv_vault_enter(int host_fd, gboolean may_make);
 
 /* Without entering it: is there a vault of this mount namespace? */
 gboolean hv_vault_is_here(void);
 
-/* May there be one at all? FALSE: nobody on this host has made one since boot. */
+/* May there be one at all? FALSE: nobody on this host has made one. */
 gboolean hv_vault_may_exist(void);
