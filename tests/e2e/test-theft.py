@@ -11,7 +11,6 @@ What a thief gets of a VM that nobody protects is in the control cases: without 
 could not fail. HUGEVM_THEFT_ROUNDS says how often each start is tried (2).
 """
 
-import contextlib
 import functools
 import os
 import signal
@@ -27,6 +26,7 @@ from harness import (G1, M2, Failure, check, free, knob, pools, pools_become, sa
                      smaps_of_guest, total, until, write)
 from hugevm_host import Host as InProcessHost, HugevmError
 from libvirt_host import GIGANTIC, HOOK, huge, recorded, replaced
+from thief_process import Thief
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROUNDS = int(os.environ.get("HUGEVM_THEFT_ROUNDS", "2"))
@@ -37,47 +37,6 @@ PROTECTED = "guarded", "mounted"
 ENOUGH = 500  # attempts: fewer show nothing
 EXCHANGES, EXCHANGE_PAGES = 300, 512
 GIGANTIC_MOUNT = f"{harness.MOUNT}-{G1}kB"
-
-
-class Thief:
-    """One thief.c, ready; steals between go() and the end of the with block."""
-
-    def __init__(self, kib, hold):
-        build = os.path.dirname(os.path.dirname(harness.ctl))
-        self.process = subprocess.Popen([f"{build}/tests/e2e/thief", str(kib), str(hold)],
-                                        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        same(self.process.stdout.readline(), "ready\n", "the thief says")
-        self.began = None
-        self.attempts = self.got = 0
-        self.times = []
-
-    def go(self):
-        self._tell()
-        same(self.process.stdout.readline(), "go\n", "the thief says")
-        self.began = time.monotonic()
-
-    def _tell(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def stop(self):
-        if self.began is None:
-            return
-        self._tell()
-        summary, *times = self.process.stdout.read().splitlines()
-        self.attempts, self.unreserved, self.got, self.got_unreserved, self.most = (
-            int(word) for word in summary.split())
-        self.times = [float(line) for line in times]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 class Watch(threading.Thread):
