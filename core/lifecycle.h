@@ -46,6 +46,7 @@ typedef struct {
     guint64 generation; /* 0: no claim was made */
     HvRequest *request; /* NULL: a VM without huge pages */
     HvPlan *plan;       /* NULL as well */
+    GPtrArray *table;   /* of a dry run: what the plan was made from (explain.h); else NULL */
     char *uuid;         /* NULL: none is known */
     char *name;
     GPtrArray *warnings; /* char * */

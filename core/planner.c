@@ -13,6 +13,9 @@
 #include "planner.h"
 
 #include "page-size.h"
+#include "shortage.h"
+
+#include <string.h>
 
 typedef struct {
     const HvWorld *world;
@@ -21,7 +24,7 @@ typedef struct {
     guint64 *node_kib; /* growable, by index into snapshot->nodes */
     guint64 host_kib;
     guint64 available; /* of the size being planned, over all nodes */
-    guint64 missing;   /* pages of it that cannot be grown */
+    GArray *missing;   /* per need: pages that cannot be grown */
 } Planner;
 
 static const HvNode *node_at(const Planner *planner, guint index)
@@ -197,7 +200,7 @@ static void plan_need(Planner *planner, const GArray *needs, guint index)
         left = demote(planner, &need->nodes, need->size_kib, left);
         left = grow(planner, &need->nodes, need->size_kib, left);
     }
-    planner->missing = hv_plus(planner->missing, left);
+    g_array_index(planner->missing, guint64, index) = left;
 }
 
 /* Pages that an earlier plan for this very start may have added already. */
@@ -224,81 +227,35 @@ static void plan_size(Planner *planner, const HvRequest *request, guint64 size_k
         }
 }
 
-static char *describe_others(const HvRoom *room)
+static HvShortage shortage_at(const Planner *planner, guint64 size_kib, const HvNodeSet *nodes)
 {
-    GString *out = g_string_new(NULL);
-    const struct {
-        guint64 pages;
-        const char *what;
-    } parts[] = {
-        {room->free, "free"},
-        {room->held, "held for VMs"},
-        {room->exposed, "claimed by VMs that are starting"},
-        {room->foreign, "used by others"},
-        {room->reserved_unused, "reserved by configuration"},
-    };
-    g_string_append_printf(out, "pool of %" G_GUINT64_FORMAT, room->total);
-    for (guint i = 0; i < G_N_ELEMENTS(parts); i++)
-        if (parts[i].pages > 0 || i == 0)
-            g_string_append_printf(out, ", %" G_GUINT64_FORMAT " %s", parts[i].pages,
-                                   parts[i].what);
-    return g_string_free(out, FALSE);
-}
-
-/* The nodes that the needs of a size are bound to, together; FALSE if some need floats. */
-static gboolean bound_nodes(const HvRequest *request, guint64 size_kib, HvNodeSet *out_nodes)
-{
-    HvNodeSet nodes = {0};
-    for (guint i = 0; i < request->needs->len; i++) {
-        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
-        if (need->size_kib != size_kib)
+    HvShortage shortage = {.size_kib = size_kib, .nodes = *nodes};
+    for (guint i = 0; i < planner->needs->len; i++) {
+        const HvNeed *need = &g_array_index(planner->needs, HvNeed, i);
+        if (need->size_kib != size_kib || memcmp(&need->nodes, nodes, sizeof *nodes) != 0)
             continue;
-        if (hv_node_set_is_any(&need->nodes))
-            return FALSE;
-        for (guint w = 0; w < G_N_ELEMENTS(nodes.bits); w++)
-            nodes.bits[w] |= need->nodes.bits[w];
+        shortage.wanted = hv_plus(shortage.wanted, need->pages);
+        shortage.missing = hv_plus(shortage.missing, g_array_index(planner->missing, guint64, i));
     }
-    *out_nodes = nodes;
-    return TRUE;
+    shortage.available = hv_room_of_size(planner->world, size_kib).available;
+    if (!hv_node_set_is_any(nodes))
+        shortage.available = MIN(shortage.available, available_on(planner, nodes, size_kib));
+    return shortage;
 }
 
-static char *shortage_hint(const Planner *planner, guint64 size_kib)
-{
-    if (planner->world->settings->use_dynamic_hugepages)
-        return g_strdup("stop something, use a smaller VM, or lower host_memory_floor in "
-                        "/etc/hugevm/hugevm.conf");
-    return g_strdup_printf(
-        "set use_dynamic_hugepages = true under [performance] in /etc/hugevm/hugevm.conf, or add "
-        "%" G_GUINT64_FORMAT " pages: raise /sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT
-        "kB/nr_hugepages",
-        planner->missing, size_kib);
-}
-
+/* The largest one of a size as a refusal; NULL: nothing of this size is missing. */
 static HvRefusal *refuse(const Planner *planner, const HvRequest *request, guint64 size_kib)
 {
-    HvNodeSet nodes = {0};
-    gboolean is_bound = bound_nodes(request, size_kib, &nodes);
-    HvRoom room = hv_room_of_size(planner->world, size_kib);
-    guint64 wanted = hv_needs_pages(request->needs, size_kib);
-    guint64 available =
-        is_bound ? MIN(room.available, available_on(planner, &nodes, size_kib)) : room.available;
-    gboolean is_dynamic = planner->world->settings->use_dynamic_hugepages;
-    g_autofree char *name = hv_quote(request->name);
-    g_autofree char *size = hv_format_kib(size_kib);
-    g_autofree char *list = hv_node_set_format(&nodes);
-    g_autofree char *others = describe_others(&room);
-    g_autofree char *hint = shortage_hint(planner, size_kib);
-    return hv_refusal_new(
-        HV_ERROR_SHORTAGE, hint,
-        "VM %s wants %" G_GUINT64_FORMAT " page%s of %s on %s%s: %" G_GUINT64_FORMAT
-        " available (%s%s), %" G_GUINT64_FORMAT " short%s",
-        name, wanted, wanted == 1 ? "" : "s", size,
-        !is_bound                         ? "any node"
-        : hv_node_set_single(&nodes) >= 0 ? "node "
-                                          : "nodes ",
-        is_bound ? list : "", available, is_bound ? "on all nodes: " : "", others, planner->missing,
-        is_dynamic ? ", and the memory kept for the host leaves no room to add them"
-                   : ", and dynamic allocation is off");
+    HvShortage worst = {.missing = 0};
+    for (guint i = 0; i < planner->needs->len; i++) {
+        const HvNeed *need = &g_array_index(planner->needs, HvNeed, i);
+        if (need->size_kib != size_kib || g_array_index(planner->missing, guint64, i) == 0)
+            continue;
+        HvShortage shortage = shortage_at(planner, size_kib, &need->nodes);
+        if (shortage.missing > worst.missing)
+            worst = shortage;
+    }
+    return worst.missing > 0 ? hv_shortage_refusal(planner->world, request, &worst) : NULL;
 }
 
 /* The next smaller size among the needs, starting above all; 0: no more. */
@@ -317,6 +274,8 @@ HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request)
 {
     HvPlan *plan = g_new0(HvPlan, 1);
     plan->steps = g_array_new(FALSE, TRUE, sizeof(HvStep));
+    plan->missing = g_array_new(FALSE, TRUE, sizeof(guint64));
+    g_array_set_size(plan->missing, request->needs->len);
     if (request->refusal != NULL) {
         plan->refusal = hv_refusal_new(request->refusal->code, request->refusal->hint, "%s",
                                        request->refusal->message);
@@ -325,11 +284,11 @@ HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request)
     Planner planner;
     planner_init(&planner, world, plan->steps);
     planner.needs = request->needs;
+    planner.missing = plan->missing;
     guint64 size_kib = next_size_kib(request->needs, G_MAXUINT64);
-    for (; size_kib != 0 && plan->refusal == NULL;
-         size_kib = next_size_kib(request->needs, size_kib)) {
+    for (; size_kib != 0; size_kib = next_size_kib(request->needs, size_kib)) {
         plan_size(&planner, request, size_kib);
-        if (planner.missing > 0)
+        if (plan->refusal == NULL)
             plan->refusal = refuse(&planner, request, size_kib);
     }
     if (plan->refusal != NULL)
@@ -343,6 +302,7 @@ void hv_plan_free(HvPlan *plan)
     if (plan == NULL)
         return;
     g_array_unref(plan->steps);
+    g_array_unref(plan->missing);
     hv_refusal_free(plan->refusal);
     g_free(plan);
 }
@@ -370,77 +330,21 @@ gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages
     return TRUE;
 }
 
-guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool)
+guint64 hv_plan_growable_pages(const HvWorld *world, guint64 size_kib, int node)
 {
-    HvRoom room = hv_room_of_size(world, pool->size_kib);
-    guint64 baseline = hv_minus(room.total, room.grown);
-    guint64 due = hv_minus(baseline, room.foreign);
-    guint64 spare = hv_minus(room.free, hv_plus(hv_plus(room.resv, room.exposed), due));
-    return MIN(spare, hv_room_returnable(world, pool));
-}
-
-/* Every claim on pages of the size is of a running VM that keeps them; and there is one. */
-static gboolean are_claims_steady(const HvWorld *world, guint64 size_kib)
-{
-    gboolean is_any = FALSE;
-    for (guint i = 0; i < world->ledger->claims->len; i++) {
-        const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
-        if (hv_needs_pages(claim->needs, size_kib) == 0)
-            continue;
-        if (claim->state != HV_CLAIM_RUNNING || !claim->may_hand_over || claim->qemu.pid == 0)
-            return FALSE;
-        is_any = TRUE;
+    guint64 host_kib = plannable_kib(world, -1), nodes_kib = 0;
+    for (guint i = 0; i < world->snapshot->nodes->len; i++) {
+        int id = g_array_index(world->snapshot->nodes, HvNode, i).id;
+        if ((node < 0 || id == node) && hv_snapshot_pool(world->snapshot, id, size_kib) != NULL)
+            nodes_kib = hv_plus(nodes_kib, plannable_kib(world, id) / size_kib * size_kib);
     }
-    return is_any;
-}
-
-/* Beside surplus of one node, kernels before 6.15 miscount writes to others, whoever makes them. */
-static gboolean is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib)
-{
-    guint pools = 0;
-    for (guint i = 0; i < snapshot->pools->len; i++)
-        pools += g_array_index(snapshot->pools, HvPool, i).size_kib == size_kib;
-    return pools <= 1 || snapshot->kernel_version >= HV_KERNEL_VERSION(6, 15);
-}
-
-gboolean hv_plan_may_hand_over(const HvWorld *world, guint64 size_kib)
-{
-    const HvPageSize *size = hv_snapshot_size(world->snapshot, size_kib);
-    if (!is_kernel_sound(world->snapshot, size_kib) || !world->settings->use_dynamic_hugepages ||
-        !world->settings->handover_auto || world->ledger->handover_failed || size == NULL ||
-        size->overcommit_pages > 0 || size->resv_pages > 0 || !are_claims_steady(world, size_kib))
-        return FALSE;
-    for (guint i = 0; i < world->snapshot->pools->len; i++) {
-        const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);
-        if (pool->size_kib == size_kib &&
-            (pool->free_pages > 0 || pool->surplus_pages > 0 ||
-             hv_ledger_has_intent(world->ledger, pool->node, size_kib) ||
-             hv_ledger_grown_pages(world->ledger, pool->node, size_kib) != pool->total_pages))
-            return FALSE;
-    }
-    HvRoom room = hv_room_of_size(world, size_kib);
-    return room.total > 0 && room.in_use == room.held;
-}
-
-guint64 hv_plan_demotable_pages(const HvWorld *world, const HvPool *pool)
-{
-    guint64 available = hv_room_on_node(world, pool->size_kib, pool->node);
-    switch (world->settings->demote) {
-    case HV_DEMOTE_NEVER:
-        return 0;
-    case HV_DEMOTE_OWN:
-        return MIN(available, hv_room_returnable(world, pool));
-    case HV_DEMOTE_ANY:
-        return available;
-    }
-    return 0;
+    return MIN(host_kib, nodes_kib) / size_kib;
 }
 
 guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool)
 {
     guint64 pages = hv_room_on_node(world, pool->size_kib, pool->node);
-    if (!world->settings->use_dynamic_hugepages)
-        return pages;
-    guint64 growable_kib = MIN(plannable_kib(world, pool->node), plannable_kib(world, -1));
-    return pages + growable_kib / pool->size_kib;
+    if (world->settings->use_dynamic_hugepages)
+        pages += hv_plan_growable_pages(world, pool->size_kib, pool->node);
+    return pages;
 }

@@ -18,6 +18,7 @@ void hv_outcome_free(HvOutcome *outcome)
     g_free(outcome->xml);
     hv_request_free(outcome->request);
     hv_plan_free(outcome->plan);
+    g_clear_pointer(&outcome->table, g_ptr_array_unref);
     g_free(outcome->uuid);
     g_free(outcome->name);
     g_clear_pointer(&outcome->warnings, g_ptr_array_unref);

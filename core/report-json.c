@@ -6,6 +6,7 @@
 #include "report.h"
 
 #include "error.h"
+#include "explain.h"
 #include "page-size.h"
 
 #include <json-glib/json-glib.h>
@@ -142,6 +143,37 @@ static void add_steps(JsonBuilder *builder, const GArray *steps)
     json_builder_end_array(builder);
 }
 
+static void add_texts(JsonBuilder *builder, const char *name, const GPtrArray *texts)
+{
+    begin_array(builder, name);
+    for (guint i = 0; texts != NULL && i < texts->len; i++)
+        json_builder_add_string_value(builder, g_ptr_array_index(texts, i));
+    json_builder_end_array(builder);
+}
+
+static void add_table(JsonBuilder *builder, const GPtrArray *table)
+{
+    begin_array(builder, "table");
+    for (guint i = 0; table != NULL && i < table->len; i++) {
+        const HvExplainRow *row = g_ptr_array_index(table, i);
+        json_builder_begin_object(builder);
+        add_node(builder, row->node);
+        add_number(builder, "size_kib", row->size_kib);
+        add_number(builder, "wanted", row->wanted);
+        add_number(builder, "short", row->missing);
+        add_number(builder, "total", row->total);
+        add_number(builder, "free", row->free);
+        add_number(builder, "reserved", row->reserved);
+        add_number(builder, "claimed", row->claimed);
+        add_texts(builder, "claimed_by", row->claimed_by);
+        add_number(builder, "available", row->available);
+        add_number(builder, "demotable", row->demotable);
+        add_number(builder, "growable", row->growable);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+}
+
 static void add_refusal(JsonBuilder *builder, HvErrorCode code, const char *message,
                         const char *hint)
 {
@@ -162,14 +194,6 @@ static void add_vm(JsonBuilder *builder, const char *uuid, const char *name)
     json_builder_end_object(builder);
 }
 
-static void add_warnings(JsonBuilder *builder, const GPtrArray *warnings)
-{
-    begin_array(builder, "warnings");
-    for (guint i = 0; warnings != NULL && i < warnings->len; i++)
-        json_builder_add_string_value(builder, g_ptr_array_index(warnings, i));
-    json_builder_end_array(builder);
-}
-
 char *hv_report_plan_json(const HvOutcome *outcome)
 {
     const HvRequest *request = outcome->request;
@@ -180,11 +204,12 @@ char *hv_report_plan_json(const HvOutcome *outcome)
     add_flag(builder, "shared", request != NULL && request->shared);
     add_flag(builder, "hugetlbfs", request != NULL && request->needs_mount);
     add_steps(builder, plan != NULL ? plan->steps : NULL);
+    add_table(builder, outcome->table);
     if (plan != NULL && plan->refusal != NULL)
         add_refusal(builder, plan->refusal->code, plan->refusal->message, plan->refusal->hint);
     else
         add_text(builder, "refusal", NULL);
-    add_warnings(builder, outcome->warnings);
+    add_texts(builder, "warnings", outcome->warnings);
     return end_document(builder);
 }
 
@@ -198,8 +223,9 @@ char *hv_report_plan_error_json(const GError *error)
     add_flag(builder, "shared", FALSE);
     add_flag(builder, "hugetlbfs", FALSE);
     add_steps(builder, NULL);
+    add_table(builder, NULL);
     add_refusal(builder, code, message, hv_error_hint(error));
-    add_warnings(builder, NULL);
+    add_texts(builder, "warnings", NULL);
     return end_document(builder);
 }
 
@@ -248,7 +274,7 @@ char *hv_report_status_json(const HvWorld *world)
         add_size(builder, world, &g_array_index(snapshot->sizes, HvPageSize, i));
     json_builder_end_array(builder);
     g_autoptr(GPtrArray) warnings = hv_report_status_warnings(world);
-    add_warnings(builder, warnings);
+    add_texts(builder, "warnings", warnings);
     return end_document(builder);
 }
 
@@ -292,6 +318,6 @@ char *hv_report_config_json(const HvSettings *settings)
         json_builder_end_object(builder);
     }
     json_builder_end_array(builder);
-    add_warnings(builder, settings->warnings);
+    add_texts(builder, "warnings", settings->warnings);
     return end_document(builder);
 }

@@ -3,8 +3,11 @@
 #include "report.h"
 
 #include "error.h"
+#include "explain.h"
 #include "page-size.h"
 #include "reserve.h"
+
+#define NAMES_MAX 3 /* of VMs in a line */
 
 HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool)
 {
@@ -40,6 +43,37 @@ static void append_needs(GString *out, const GArray *needs)
     }
 }
 
+static void append_row(GString *out, const HvExplainRow *row)
+{
+    g_autofree char *size = hv_format_kib(row->size_kib);
+    g_autofree char *node = row->node >= 0 ? g_strdup_printf("%d", row->node) : g_strdup("any");
+    const guint64 columns[] = {row->wanted,    row->missing,   row->total,
+                               row->free,      row->reserved,  row->claimed,
+                               row->available, row->demotable, row->growable};
+    g_string_append_printf(out, "%4s %8s", node, size);
+    for (guint i = 0; i < G_N_ELEMENTS(columns); i++)
+        g_string_append_printf(out, " %9" G_GUINT64_FORMAT, columns[i]);
+    for (guint i = 0; i < MIN(row->claimed_by->len, NAMES_MAX); i++) {
+        g_autofree char *name = hv_quote(g_ptr_array_index(row->claimed_by, i));
+        g_string_append_printf(out, "%s %s", i == 0 ? "  claimed for" : ",", name);
+    }
+    if (row->claimed_by->len > NAMES_MAX)
+        g_string_append_printf(out, " and %u more", row->claimed_by->len - NAMES_MAX);
+    g_string_append_c(out, '\n');
+}
+
+static void append_table(GString *out, const GPtrArray *table)
+{
+    static const char *const titles[] = {"wanted",  "short",     "total",     "free",    "reserved",
+                                         "claimed", "available", "splitting", "growable"};
+    g_string_append_printf(out, "%4s %8s", "node", "size");
+    for (guint i = 0; i < G_N_ELEMENTS(titles); i++)
+        g_string_append_printf(out, " %9s", titles[i]);
+    g_string_append_c(out, '\n');
+    for (guint i = 0; i < table->len; i++)
+        append_row(out, g_ptr_array_index(table, i));
+}
+
 static void append_steps(GString *out, const HvPlan *plan)
 {
     if (plan->steps->len == 0 && plan->refusal == NULL)
@@ -68,6 +102,8 @@ char *hv_report_plan_text(const HvOutcome *outcome)
     append_steps(out, outcome->plan);
     if (outcome->plan->refusal == NULL)
         g_string_append(out, "start: would be allowed\n");
+    else if (outcome->table != NULL)
+        append_table(out, outcome->table);
     return g_string_free(out, FALSE);
 }
 

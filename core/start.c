@@ -9,6 +9,7 @@
 
 #include "custody.h"
 #include "error.h"
+#include "explain.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -40,7 +41,11 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     /* as a start would; only this copy changes. Intents: a start settles them first */
     hv_ledger_prune(agent->root, ledger);
     g_array_set_size(ledger->intents, 0);
-    return hv_start_plan(&start, ledger, error) ? g_steal_pointer(&start.outcome) : NULL;
+    if (!hv_start_plan(&start, ledger, error))
+        return NULL;
+    HvWorld world = {start.snapshot, start.settings, ledger, start.outcome->request->uuid};
+    start.outcome->table = hv_explain(&world, start.outcome->request, start.outcome->plan);
+    return g_steal_pointer(&start.outcome);
 }
 
 /*

@@ -168,6 +168,20 @@ class Plan(HostCase):
         self.assertIn("use_dynamic_hugepages", plan["refusal"]["hint"])
         self.assertEqual(plan["steps"], [])
 
+    def test_refusal_comes_with_a_table_of_the_pools(self):
+        self.make("four-nodes.txt")
+        xml = domain(memory_mib=4096, extra="<numatune><memory nodeset='1'/></numatune>")
+        rows = self.plan(xml, status=REFUSED)["table"]
+        self.assertEqual([(row["node"], row["size_kib"]) for row in rows],
+                         [(node, 2048) for node in range(4)])
+        self.assertEqual([row["wanted"] for row in rows], [0, 2048, 0, 0])
+        self.assertEqual(rows[1]["short"], 2048 - rows[1]["available"])
+        shown = self.run_ctl("plan", "-", stdin=xml).stdout.splitlines()
+        titles = next(line.split() for line in shown if line.lstrip().startswith("node"))
+        line = next(line.split() for line in shown if line.split()[:3] == ["1", "2", "MiB"])
+        self.assertEqual(line[3:3 + 2], ["2048", str(rows[1]["short"])])
+        self.assertEqual(titles[2:4], ["wanted", "short"])
+
     def test_refusal_is_told_on_stderr_as_well(self):
         for args in ((), ("--json",)):
             result = self.run_ctl(*args, "plan", "-", stdin=domain(memory_mib=200))

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A shortage of pages in words: what was asked, where, found, who has the rest, what to do. */
+#pragma once
+
+#include "room.h"
+
+/* The needs of one size that the same nodes may serve. In pages. */
+typedef struct {
+    guint64 size_kib;
+    HvNodeSet nodes;
+    guint64 wanted;
+    guint64 available;
+    guint64 missing;
+} HvShortage;
+
+HvRefusal *hv_shortage_refusal(const HvWorld *world, const HvRequest *request,
+                               const HvShortage *shortage);
