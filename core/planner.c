@@ -23,7 +23,8 @@ typedef struct {
     GArray *steps;
     guint64 *node_kib; /* growable, by index into snapshot->nodes */
     guint64 host_kib;
-    guint64 available; /* of the size being planned, over all nodes */
+    guint64 room;      /* available to VMs of the size being planned, over all nodes */
+    guint64 available; /* of these, what no need has been given yet */
     GArray *missing;   /* per need: pages that cannot be grown */
 } Planner;
 
@@ -157,7 +158,8 @@ static guint64 available_on(const Planner *planner, const HvNodeSet *allowed, gu
     guint64 pages = 0;
     for (guint i = 0; i < planner->world->snapshot->nodes->len; i++)
         if (hv_node_set_contains(allowed, node_at(planner, i)->id))
-            pages += hv_room_on_node(planner->world, size_kib, node_at(planner, i)->id);
+            pages += hv_room_on_node_within(planner->world, size_kib, node_at(planner, i)->id,
+                                            planner->room);
     return pages;
 }
 
@@ -216,9 +218,9 @@ static void plan_size(Planner *planner, const HvRequest *request, guint64 size_k
 {
     const HvSettings *settings = planner->world->settings;
     gboolean use_free = settings->use_preallocated_hugepages || !settings->use_dynamic_hugepages;
-    HvRoom room = hv_room_of_size(planner->world, size_kib);
+    planner->room = hv_room_of_size(planner->world, size_kib).available;
     planner->available =
-        use_free ? room.available : MIN(room.available, got_before(planner, size_kib));
+        use_free ? planner->room : MIN(planner->room, got_before(planner, size_kib));
     for (int rank = 0; rank <= 2; rank++)
         for (guint i = 0; i < request->needs->len; i++) {
             const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
@@ -237,7 +239,7 @@ static HvShortage shortage_at(const Planner *planner, guint64 size_kib, const Hv
         shortage.wanted = hv_plus(shortage.wanted, need->pages);
         shortage.missing = hv_plus(shortage.missing, g_array_index(planner->missing, guint64, i));
     }
-    shortage.available = hv_room_of_size(planner->world, size_kib).available;
+    shortage.available = planner->room;
     if (!hv_node_set_is_any(nodes))
         shortage.available = MIN(shortage.available, available_on(planner, nodes, size_kib));
     return shortage;

@@ -154,6 +154,12 @@ static guint64 foreign_on_node(const HvWorld *world, const HvPool *pool)
 
 guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node)
 {
+    return hv_room_on_node_within(world, size_kib, node,
+                                  hv_room_of_size(world, size_kib).available);
+}
+
+guint64 hv_room_on_node_within(const HvWorld *world, guint64 size_kib, int node, guint64 available)
+{
     const HvPool *pool = hv_snapshot_pool(world->snapshot, node, size_kib);
     if (pool == NULL)
         return 0;
@@ -162,8 +168,7 @@ guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node)
     guint64 promised = hv_plus(claimed_pages(world, size_kib, UNMAPPED, node),
                                claimed_pages(world, size_kib, UNMAPPED, FLOATING));
     guint64 on_node = hv_minus(usable_free(world, pool), hv_plus(reserved_unused, promised));
-    HvRoom room = hv_room_of_size(world, size_kib);
-    return MIN(on_node, room.available);
+    return MIN(on_node, available);
 }
 
 guint64 hv_room_growable_on_node_kib(const HvWorld *world, int node)

@@ -39,6 +39,9 @@ guint64 hv_room_unmapped_pages(const HvWorld *world, guint64 size_kib);
 /* Pages of the size that a need bound to this node could have now. */
 guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node);
 
+/* The same for whoever asks about many nodes: available is that of hv_room_of_size(). */
+guint64 hv_room_on_node_within(const HvWorld *world, guint64 size_kib, int node, guint64 available);
+
 /* Memory that growth may still take from a node, and from the host as a whole. */
 guint64 hv_room_growable_on_node_kib(const HvWorld *world, int node);
 guint64 hv_room_growable_on_host_kib(const HvWorld *world);
