@@ -208,12 +208,24 @@ static gboolean check_before_taking(const HvStart *start, GError **error)
     return TRUE;
 }
 
+/* Is there one whose writer is not at work any more? */
+static gboolean has_left_intent(HvStore *store, const HvLedger *ledger)
+{
+    for (guint i = 0; i < ledger->intents->len; i++) {
+        guint64 size_kib = g_array_index(ledger->intents, HvIntent, i).size_kib;
+        g_auto(HvFd) lock = hv_store_lock_size(store, size_kib, 0, NULL);
+        if (lock >= 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* What a killed writer announced counts as taken until it is settled: settle it before planning. */
 static gboolean settle_first(const HvAgent *agent, HvStore *store, gint64 deadline_us,
                              GError **error)
 {
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
-    return ledger == NULL || ledger->intents->len == 0 ||
+    return ledger == NULL || !has_left_intent(store, ledger) ||
            hv_recover_until(agent, deadline_us, error);
 }
 
