@@ -249,9 +249,15 @@ static Launch exchange(const HvRoot *root, const HvClaim *claim, const Target *t
 /* NULL: it may work the next time. */
 static const char *hint_about_vault(int errsv)
 {
-    if (errsv == EPERM)
-        return "it takes CAP_SYS_ADMIN and CAP_SYS_CHROOT";
+    if (errsv == EPERM || errsv == EACCES)
+        return "it takes CAP_SYS_ADMIN and CAP_SYS_CHROOT, and from another mount namespace "
+               "CAP_SYS_PTRACE";
     return errsv == EBUSY ? "unmount what others have mounted on /run/hugevm/vault" : NULL;
+}
+
+static HvErrorCode code_about_vault(int errsv)
+{
+    return errsv == EPERM || errsv == EACCES ? HV_ERROR_PERMISSION : HV_ERROR_SYSTEM;
 }
 
 static void set_launch_error(const HvClaim *claim, const Launch *launch, GError **error)
@@ -259,7 +265,8 @@ static void set_launch_error(const HvClaim *claim, const Launch *launch, GError 
     g_autofree char *size = hv_format_kib(launch->target->size_kib);
     const char *remedy = hint_about_vault(launch->errsv);
     if (launch->result == LOCKED)
-        hv_set_error(error, HV_ERROR_SYSTEM, remedy != NULL ? remedy : "start the VM again",
+        hv_set_error(error, code_about_vault(launch->errsv),
+                     remedy != NULL ? remedy : "start the VM again",
                      "the pages of %s that are kept for VM %s in hugevm's vault cannot be got out "
                      "of it: %s",
                      size, claim->uuid, g_strerror(launch->errsv));
@@ -303,7 +310,9 @@ gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const
         return TRUE;
     }
     if (launch.result != NOT_MOUNTED) {
-        claim->state = launch.result == LOCKED ? HV_CLAIM_GUARDED : HV_CLAIM_CLAIMED;
+        gboolean is_as_before =
+            launch.result == LOCKED && launch.target == &g_array_index(targets, Target, 0);
+        claim->state = is_as_before ? HV_CLAIM_GUARDED : HV_CLAIM_CLAIMED;
         set_launch_error(claim, &launch, error);
         return FALSE;
     }
@@ -372,7 +381,7 @@ gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **e
     }
     const char *remedy = hint_about_vault(errsv);
     if (errsv != 0)
-        hv_set_error(error, errsv == EPERM ? HV_ERROR_PERMISSION : HV_ERROR_SYSTEM,
+        hv_set_error(error, code_about_vault(errsv),
                      remedy != NULL ? remedy : "call hugevmctl drain",
                      "cannot let go of what hugevm's vault keeps for VMs that are gone, the next "
                      "call tries again: %s",

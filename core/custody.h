@@ -32,8 +32,8 @@ HvGuardResult hv_custody_guard(const HvRoot *root, HvClaim *claim, char **out_wa
  * QEMU is about to map. Guards become launch mounts over the directories (NULL-
  * terminated or NULL; state mounted), or go where that cannot be (state launching:
  * exposed); *out_warning says why if the host does not allow it. FALSE, and the VM must
- * not be started: pages were lost between the two (state claimed), or cannot be got at
- * (guarded, as before).
+ * not be started: pages were lost between the two (state claimed: another launch would
+ * find nothing kept), or cannot be got at (guarded, as before, and may be tried again).
  */
 gboolean hv_custody_launch(const HvRoot *root, HvClaim *claim, const char *const *directories,
                            char **out_warning, GError **error);

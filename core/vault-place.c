@@ -179,8 +179,10 @@ static gboolean has_smaller_id(int vault, int host_fd)
 static int make_vault(int host_fd)
 {
     cpu_set_t allowed;
-    if (make_place(host_fd) != 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    if (make_place(host_fd) != 0)
         return -1;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) /* more than it has room for */
+        CPU_ZERO(&allowed);
     g_auto(HvFd) proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     guint n_cpus = (guint)MAX(CPU_COUNT(&allowed), 1);
     for (guint i = 0; proc >= 0 && i <= n_cpus + ID_RANGE; i++) {
@@ -209,29 +211,61 @@ static gboolean is_made_by_root(int fd)
     return owner >= 0 && own >= 0 && inode_of(owner) == inode_of(own);
 }
 
-/* As a process sees it; -1: not so. */
+/* As a process sees it. -1 with errno; ENOENT: it sees none. */
 static int open_as_seen_by(const char *pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%s/root" NAMESPACE, pid);
     g_auto(HvFd) fd = open(path, O_RDONLY | FILE_FLAGS);
-    return fd >= 0 && is_namespace(fd) && is_made_by_root(fd) ? hv_fd_steal(&fd) : -1;
+    if (fd < 0)
+        return -1;
+    if (is_namespace(fd) && ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNS && is_made_by_root(fd))
+        return hv_fd_steal(&fd);
+    errno = ENOENT;
+    return -1;
 }
 
-/* Through a process that lives in the mount namespace with this inode; -1: there is none. */
+/* 0: the process is of that kind; else errno. */
+static int check_process(int proc, const char *pid, guint64 maker)
+{
+    struct stat mounts, users, own;
+    g_autofree char *mounts_path = g_strdup_printf("%s/ns/mnt", pid);
+    g_autofree char *users_path = g_strdup_printf("%s/ns/user", pid);
+    if (fstatat(proc, mounts_path, &mounts, 0) != 0 || fstatat(proc, users_path, &users, 0) != 0 ||
+        fstatat(proc, "thread-self/ns/user", &own, 0) != 0)
+        return errno;
+    /* who has a user namespace of his own may have chosen his root */
+    return mounts.st_ino == maker && users.st_ino == own.st_ino ? 0 : ENOENT;
+}
+
+/* Ended meanwhile, or not for us to look at: where all are so, there is no way to the vault. */
+static gboolean is_about_the_process(int errsv)
+{
+    return errsv == ENOENT || errsv == ESRCH || errsv == EACCES || errsv == EPERM;
+}
+
+/*
+ * Through a process that lives in the mount namespace with this inode. -1 with errno; ENOENT:
+ * none that we can see.
+ */
 static int open_elsewhere(guint64 maker)
 {
-    int found = -1;
+    int found = -1, failed = 0;
     DIR *dir = opendir("/proc");
     if (dir == NULL)
         return -1;
     for (const struct dirent *entry; found < 0 && (entry = readdir(dir)) != NULL;) {
-        struct stat st;
-        g_autofree char *path = g_strdup_printf("%s/ns/mnt", entry->d_name);
-        if (g_ascii_isdigit(entry->d_name[0]) && fstatat(dirfd(dir), path, &st, 0) == 0 &&
-            st.st_ino == maker)
+        if (!g_ascii_isdigit(entry->d_name[0]))
+            continue;
+        int errsv = check_process(dirfd(dir), entry->d_name, maker);
+        if (errsv == 0) {
             found = open_as_seen_by(entry->d_name);
+            errsv = errno;
+        }
+        if (!is_about_the_process(errsv))
+            failed = errsv;
     }
     closedir(dir);
+    errno = failed != 0 ? failed : ENOENT;
     return found;
 }
 
@@ -253,9 +287,11 @@ int hv_vault_enter(int host_fd, gboolean may_make)
         return -1;
     }
     guint64 maker = fd >= 0 && !is_namespace(fd) ? read_maker(fd) : 0;
-    if (maker != 0) {
+    if (maker != 0 && maker != inode_of(host_fd)) {
         hv_fd_clear(&fd);
-        fd = maker != inode_of(host_fd) ? open_elsewhere(maker) : -1;
+        fd = open_elsewhere(maker);
+        if (fd < 0 && errno != ENOENT)
+            return -1;
     }
     if (fd >= 0 && is_namespace(fd))
         return setns(fd, CLONE_NEWNS);

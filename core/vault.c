@@ -50,7 +50,7 @@ static void *visit_thread(void *data)
     g_auto(HvFd) host = open(OWN_NAMESPACE, O_RDONLY | O_CLOEXEC);
     visit->host_fd = host;
     if (host < 0 || unshare(CLONE_FS) != 0 || hv_vault_enter(host, visit->may_make) != 0)
-        visit->result = errno != ENOMEM ? errno : EAGAIN; /* it is not about huge pages */
+        visit->result = errno != ENOMEM && errno != 0 ? errno : EAGAIN; /* not about huge pages */
     else
         visit->result = visit->act(visit) == 0 ? 0 : errno;
     return NULL;

@@ -26,11 +26,12 @@ typedef struct {
 /* Only the system's daemon runs the hook. */
 static const char *hook_owner(const char *uri)
 {
-    g_autofree char *path = NULL;
+    g_autofree char *path = NULL, *query = NULL;
     if (uri == NULL || !g_uri_split(uri, G_URI_FLAGS_PARSE_RELAXED, NULL, NULL, NULL, NULL, &path,
-                                    NULL, NULL, NULL))
+                                    &query, NULL, NULL))
         return NULL;
-    return strcmp(path, "/system") == 0 ? DOOR_LIBVIRT : NULL;
+    /* a query may name another daemon's socket */
+    return strcmp(path, "/system") == 0 && query == NULL ? DOOR_LIBVIRT : NULL;
 }
 
 static HvAuditView *read_view(const Audit *audit, GError **error)
