@@ -92,6 +92,17 @@ static void add_sum_row(GPtrArray *rows, const HvWorld *world, guint64 size_kib)
     g_ptr_array_add(rows, row);
 }
 
+/* They have pages that no node's row can name. */
+static gboolean has_floating_claims(const HvWorld *world, guint64 size_kib)
+{
+    for (guint i = 0; i < world->ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
+        if (is_other(world, claim) && hv_needs_floating_pages(claim->needs, size_kib) > 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /*
  * A bound need that leaves its pages to the VM's own floating ones lacks what those lack: it is
  * shown there, not on a node that has enough.
@@ -103,7 +114,7 @@ static void move_to_sum(const GPtrArray *rows, HvExplainRow *row)
         HvExplainRow *sum = g_ptr_array_index(rows, i);
         if (sum->node >= 0 || sum->size_kib != row->size_kib)
             continue;
-        sum->missing += row->missing - own;
+        sum->missing = MIN(sum->wanted, sum->missing + row->missing - own);
         row->missing = own;
     }
 }
@@ -120,7 +131,8 @@ GPtrArray *hv_explain(const HvWorld *world, const HvRequest *request, const HvPl
             if (pool->size_kib == size_kib)
                 add_pool_row(rows, world, pool);
         }
-        if (hv_needs_floating_pages(request->needs, size_kib) > 0)
+        if (hv_needs_floating_pages(request->needs, size_kib) > 0 ||
+            has_floating_claims(world, size_kib))
             add_sum_row(rows, world, size_kib);
     }
     for (guint i = 0; i < rows->len; i++)

@@ -7,8 +7,10 @@
 
 #include "planner.h"
 
-/* In pages. Row of a node: needs that it alone may serve. node -1: what several nodes may serve,
- * beside the sums of all nodes. */
+/*
+ * In pages. Row of a node: wanted, reserved and claimed are what it alone may serve. node -1: what
+ * several nodes may serve, beside total, free, available and the forecasts of all of them together.
+ */
 typedef struct {
     int node;
     guint64 size_kib;

@@ -234,10 +234,14 @@ static HvShortage shortage_at(const Planner *planner, guint64 size_kib, const Hv
     HvShortage shortage = {.size_kib = size_kib, .nodes = *nodes};
     for (guint i = 0; i < planner->needs->len; i++) {
         const HvNeed *need = &g_array_index(planner->needs, HvNeed, i);
-        if (need->size_kib != size_kib || memcmp(&need->nodes, nodes, sizeof *nodes) != 0)
+        if (need->size_kib != size_kib)
+            continue;
+        guint64 missing = g_array_index(planner->missing, guint64, i);
+        shortage.missing_of_size = hv_plus(shortage.missing_of_size, missing);
+        if (memcmp(&need->nodes, nodes, sizeof *nodes) != 0)
             continue;
         shortage.wanted = hv_plus(shortage.wanted, need->pages);
-        shortage.missing = hv_plus(shortage.missing, g_array_index(planner->missing, guint64, i));
+        shortage.missing = hv_plus(shortage.missing, missing);
     }
     shortage.available = planner->room;
     if (!hv_node_set_is_any(nodes))

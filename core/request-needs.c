@@ -98,7 +98,7 @@ static void check_nodes(HvBuild *build, const Backend *backend)
         return;
     g_autofree char *list = hv_node_set_format(&backend->nodes);
     hv_build_refuse(build, hv_refusal_new(HV_ERROR_XML, "bind it to nodes that have memory",
-                                          "%s is bound to host node %s, which has no memory",
+                                          "%s is bound to host nodes without memory: %s",
                                           backend->name, list));
 }
 

@@ -35,7 +35,7 @@ static void add_absences(GPtrArray *warnings, const HvSettings *settings,
                          const HvSnapshot *snapshot)
 {
     guint64 default_kib = hv_snapshot_default_size_kib(snapshot);
-    for (guint i = 0; i < settings->reserved->len; i++) {
+    for (guint i = 0; snapshot->sizes->len > 0 && i < settings->reserved->len; i++) {
         const HvReserved *entry = &g_array_index(settings->reserved, HvReserved, i);
         guint64 size_kib = entry->size_kib != 0 ? entry->size_kib : default_kib;
         char *warning = entry->count_pages > 0 ? absence(entry, size_kib, snapshot) : NULL;

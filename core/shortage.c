@@ -33,7 +33,7 @@ static char *hint_for(const HvWorld *world, const HvShortage *shortage)
         "set use_dynamic_hugepages = true under [performance] in /etc/hugevm/hugevm.conf, or add "
         "%" G_GUINT64_FORMAT " pages: raise /sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT
         "kB/nr_hugepages",
-        shortage->missing, shortage->size_kib);
+        shortage->missing_of_size, shortage->size_kib);
 }
 
 /* "node 2", "nodes 0-1", "any node" */
@@ -53,6 +53,12 @@ HvRefusal *hv_shortage_refusal(const HvWorld *world, const HvRequest *request,
     HvShortage shown = *shortage;
     if (own > 0) /* the rest is left to floating needs, and they lack it */
         shown.missing = MIN(shown.missing, own);
+    else /* there would be enough, but for the VM's other needs */
+        shown = (HvShortage){.size_kib = shortage->size_kib,
+                             .wanted = hv_needs_pages(request->needs, shortage->size_kib),
+                             .available = room.available,
+                             .missing = shortage->missing_of_size,
+                             .missing_of_size = shortage->missing_of_size};
     g_autofree char *name = hv_quote(request->name);
     g_autofree char *size = hv_format_kib(shown.size_kib);
     g_autofree char *place = describe_place(&shown.nodes);

@@ -11,6 +11,7 @@ typedef struct {
     guint64 wanted;
     guint64 available;
     guint64 missing;
+    guint64 missing_of_size; /* by all needs of the size */
 } HvShortage;
 
 HvRefusal *hv_shortage_refusal(const HvWorld *world, const HvRequest *request,

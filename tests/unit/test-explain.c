@@ -146,6 +146,45 @@ static void test_refusal_names_the_node_that_is_short(void)
     assert_says(explained.plan, "wants 12 pages of 2 MiB on node 1: 10 available (on all nodes: ");
 }
 
+/* Each would have enough: it is all of them together that have not. */
+static void test_needs_that_stand_in_each_others_way_are_told_as_one(void)
+{
+    g_autoptr(World) world = world_new();
+    world_pool(world, 0, SIZE_2M, 100, 100);
+    world_pool(world, 1, SIZE_2M, 100, 100);
+    world_need(world, "0", SIZE_2M, 100);
+    world_need(world, "1", SIZE_2M, 100);
+    world_need(world, ANY, SIZE_2M, 100);
+    g_auto(Explained) explained = explain(world);
+    assert_says(explained.plan, "wants 300 pages of 2 MiB on any node: 200 available");
+    const HvExplainRow *any = row_at(&explained, 2, -1, SIZE_2M);
+    g_assert_cmpuint(any->missing, <=, any->wanted);
+    g_assert_cmpuint(row_at(&explained, 0, 0, SIZE_2M)->missing, ==, 0);
+}
+
+static void test_hint_counts_all_that_is_missing(void)
+{
+    g_autoptr(World) world = world_new();
+    world_pool(world, 0, SIZE_2M, 100, 100);
+    world_need(world, "0", SIZE_2M, 120);
+    world_need(world, ANY, SIZE_2M, 60);
+    g_auto(Explained) explained = explain(world);
+    assert_says(explained.plan, "wants 120 pages of 2 MiB on node 0: 100 available");
+    g_assert_nonnull(strstr(explained.plan->refusal->hint, "or add 80 pages"));
+}
+
+static void test_floating_claims_of_others_have_a_row(void)
+{
+    g_autoptr(World) world = two_nodes();
+    world_claim(world, OTHER, HV_CLAIM_RUNNING, ANY, SIZE_2M, 90);
+    world_need(world, "1", SIZE_2M, 12);
+    g_auto(Explained) explained = explain(world);
+    const HvExplainRow *any = row_at(&explained, 2, -1, SIZE_2M);
+    g_assert_cmpuint(any->wanted, ==, 0);
+    g_assert_cmpuint(any->claimed, ==, 90);
+    g_assert_cmpstr(g_ptr_array_index(any->claimed_by, 0), ==, "other");
+}
+
 static void test_refused_request_has_a_table_all_the_same(void)
 {
     g_autoptr(World) world = two_nodes();
@@ -171,6 +210,10 @@ int main(int argc, char **argv)
     ADD("both-sizes-that-are-short-are-in-the-table",
         test_both_sizes_that_are_short_are_in_the_table);
     ADD("refusal-names-the-node-that-is-short", test_refusal_names_the_node_that_is_short);
+    ADD("needs-that-stand-in-each-others-way-are-told-as-one",
+        test_needs_that_stand_in_each_others_way_are_told_as_one);
+    ADD("hint-counts-all-that-is-missing", test_hint_counts_all_that_is_missing);
+    ADD("floating-claims-of-others-have-a-row", test_floating_claims_of_others_have_a_row);
     ADD("refused-request-has-a-table-all-the-same", test_refused_request_has_a_table_all_the_same);
     return g_test_run();
 }

@@ -614,7 +614,7 @@ static void nodes_that_cannot_serve_are_refused(void)
         {"999", "the guest is bound to host node 999, which does not exist; this host has 0-4"},
         {"0,999", "host node 999"},
         {"0-5", "host node 5"},
-        {"4", "the guest is bound to host node 4, which has no memory"},
+        {"4", "the guest is bound to host nodes without memory: 4"},
         {"3-4", NULL},
     };
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
