@@ -128,11 +128,12 @@ def command_line(pid):
 
 
 def is_alive(pid):
+    """A first thread that has ended is a zombie while others still hold the memory."""
     try:
-        state = read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[0]
+        fields = read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
+        return fields[0] not in "ZXx" or int(fields[17]) > 1
     except (OSError, IndexError):
         return False
-    return state not in "ZXx"
 
 
 def processes_of(uuid):
