@@ -10,6 +10,7 @@
 
 #include "custody.h"
 #include "error.h"
+#include "topology.h"
 
 #include <string.h>
 
@@ -18,6 +19,18 @@ static void plan_once(HvStart *start, const HvLedger *ledger)
     HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
     hv_plan_free(start->outcome->plan);
     start->outcome->plan = hv_plan_new(&world, start->outcome->request);
+}
+
+/* The pools as they are now. */
+static gboolean look_again(HvStart *start, GError **error)
+{
+    const GArray *needs = start->outcome->request->needs;
+    hv_snapshot_free(start->snapshot);
+    start->snapshot = hv_snapshot_read(start->agent->root, error);
+    for (guint i = 0; start->snapshot != NULL && i < needs->len; i++)
+        if (!hv_node_set_is_any(&g_array_index(needs, HvNeed, i).near))
+            hv_topology_read(start->agent->root, start->snapshot);
+    return start->snapshot != NULL;
 }
 
 /* Changes first, then what follows from them for guards and mounts. */
@@ -47,9 +60,7 @@ gboolean hv_start_plan(HvStart *start, HvLedger *ledger, GError **error)
         if (!commit_and_sweep(start, error))
             return FALSE;
     }
-    hv_snapshot_free(start->snapshot);
-    start->snapshot = hv_snapshot_read(root, error);
-    if (start->snapshot == NULL)
+    if (!look_again(start, error))
         return FALSE;
     plan_once(start, ledger);
     return TRUE;
@@ -225,9 +236,7 @@ static HvClaimResult claim_in_transaction(HvStart *start, GError **error)
     }
     if (!make_way(start, &self, &adopted, error) || !commit_and_sweep(start, error))
         return HV_CLAIM_FAILED;
-    hv_snapshot_free(start->snapshot);
-    start->snapshot = hv_snapshot_read(agent->root, error);
-    if (start->snapshot == NULL || !hv_start_plan(start, transaction->ledger, error))
+    if (!look_again(start, error) || !hv_start_plan(start, transaction->ledger, error))
         return HV_CLAIM_FAILED;
     if (start->outcome->plan->refusal == NULL)
         return record_claim(start, &self, &adopted, error);

@@ -116,8 +116,10 @@ static gboolean read_cell(Walk *walk, const xmlNode *node, GError **error)
         return FALSE;
     guint64 own_kib = hv_rules_page_kib(walk->rules, cell.id);
     cell.page_kib = own_kib != 0 ? own_kib : walk->domain->page_kib;
-    cell.nodes = hv_rules_nodes(walk->rules, cell.id);
+    cell.placement = hv_rules_placement(walk->rules, cell.id);
     cell.span = hv_dom_span(walk->dom, node);
+    g_autofree char *vcpus = hv_dom_attribute(node, "cpus");
+    hv_node_set_parse(vcpus, &cell.vcpus);
     set_access(walk, access, &cell);
     hv_node_set_add(&walk->cell_ids, cell.id);
     g_array_append_val(walk->domain->cells, cell);
@@ -230,7 +232,7 @@ static gboolean add_whole_guest(Walk *walk, guint64 memory_kib, GError **error)
                              "the memory devices are as large as <memory>, which counts them");
     HvCell cell = {.id = -1, .memory_kib = memory_kib - walk->devices_kib};
     cell.page_kib = walk->domain->page_kib;
-    cell.nodes = hv_rules_nodes(walk->rules, cell.id);
+    cell.placement = hv_rules_placement(walk->rules, cell.id);
     set_access(walk, ACCESS_UNSET, &cell);
     g_array_append_val(walk->domain->cells, cell);
     return TRUE;

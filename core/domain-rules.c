@@ -21,7 +21,7 @@ typedef struct {
 /* <memnode>: the host nodes of one cell. */
 typedef struct {
     guint64 cell;
-    HvNodeSet nodes;
+    HvPlacement placement;
 } CellBinding;
 
 HvRules *hv_rules_new(void)
@@ -78,8 +78,8 @@ gboolean hv_rules_read_hugepages(HvRules *rules, const xmlNode *hugepages, GErro
 
 /* ---- <numatune> */
 
-/* Nodes of a <memory> or <memnode>, where its mode binds to them. */
-static gboolean read_binding(const xmlNode *node, HvNodeSet *out_nodes, GError **error)
+/* Nodes of a <memory> or <memnode>, and what its mode makes of them. */
+static gboolean read_binding(const xmlNode *node, HvPlacement *out, GError **error)
 {
     HvNodeSet nodes = {0};
     g_autofree char *nodeset = hv_dom_attribute(node, "nodeset");
@@ -89,11 +89,15 @@ static gboolean read_binding(const xmlNode *node, HvNodeSet *out_nodes, GError *
     if (!hv_domain_nodeset(nodeset, "a nodeset of <numatune>", &nodes, error))
         return FALSE;
     if (mode == NULL || strcmp(mode, "strict") == 0 || strcmp(mode, "restrictive") == 0) {
-        *out_nodes = nodes;
+        *out = (HvPlacement){.nodes = nodes};
         return TRUE;
     }
-    if (strcmp(mode, "preferred") == 0 || strcmp(mode, "interleave") == 0)
+    if (strcmp(mode, "preferred") == 0 || strcmp(mode, "interleave") == 0) {
+        gboolean is_preferred = strcmp(mode, "preferred") == 0;
+        *out = (HvPlacement){.near = nodes,
+                             .policy = is_preferred ? HV_POLICY_PREFERRED : HV_POLICY_INTERLEAVE};
         return TRUE;
+    }
     g_autofree char *quoted = hv_quote(mode);
     return hv_domain_bad(error, "<numatune> has the unknown mode %s", quoted);
 }
@@ -122,7 +126,7 @@ static gboolean read_memnode(HvRules *rules, const xmlNode *memnode, GError **er
     if (rules->is_restrictive && !hv_dom_attribute_is(memnode, "mode", "restrictive"))
         return hv_domain_bad(error, "the mode of <memory> in <numatune> is restrictive: that of "
                                     "each <memnode> must be so, too");
-    if (!read_binding(memnode, &binding.nodes, error))
+    if (!read_binding(memnode, &binding.placement, error))
         return FALSE;
     g_array_append_val(rules->bindings, binding);
     return TRUE;
@@ -136,8 +140,7 @@ gboolean hv_rules_read_numatune(HvRules *rules, const xmlNode *numatune, GError 
     rules->is_auto_placed = hv_dom_attribute_is(memory, "placement", "auto");
     rules->is_restrictive = hv_dom_attribute_is(memory, "mode", "restrictive");
     /* libvirt ignores a nodeset beside placement='auto'. */
-    if (memory != NULL && !rules->is_auto_placed &&
-        !read_binding(memory, &rules->default_nodes, error))
+    if (memory != NULL && !rules->is_auto_placed && !read_binding(memory, &rules->placement, error))
         return FALSE;
     for (xmlNode *memnode = hv_dom_child(numatune, "memnode"); memnode != NULL;
          memnode = hv_dom_next(memnode, "memnode"))
@@ -174,14 +177,14 @@ guint64 hv_rules_page_kib(const HvRules *rules, int cell)
     return 0;
 }
 
-HvNodeSet hv_rules_nodes(const HvRules *rules, int cell)
+HvPlacement hv_rules_placement(const HvRules *rules, int cell)
 {
     for (guint i = 0; i < rules->bindings->len; i++) {
         const CellBinding *binding = &g_array_index(rules->bindings, CellBinding, i);
         if (cell >= 0 && binding->cell == (guint64)cell)
-            return binding->nodes;
+            return binding->placement;
     }
-    return rules->default_nodes;
+    return rules->placement;
 }
 
 /* ---- checks */

@@ -13,7 +13,7 @@
 typedef struct {
     GArray *pages;           /* the <page>, in the order of the document */
     GArray *bindings;        /* the <memnode> */
-    HvNodeSet default_nodes; /* of <memory> */
+    HvPlacement placement;   /* of <memory> */
     gboolean is_auto_placed; /* placement='auto': numad binds at start */
     gboolean is_restrictive; /* the mode of <memory> */
 } HvRules;
@@ -32,8 +32,8 @@ guint64 hv_rules_master_page_kib(const HvRules *rules, gboolean has_cells);
 /* What is said for the cell itself, 0: nothing. */
 guint64 hv_rules_page_kib(const HvRules *rules, int cell);
 
-/* Host nodes that bind the cell (-1: the whole guest); any otherwise. */
-HvNodeSet hv_rules_nodes(const HvRules *rules, int cell);
+/* Where the memory of the cell (-1: of the whole guest) goes. */
+HvPlacement hv_rules_placement(const HvRules *rules, int cell);
 
 /* HV_ERROR_XML where two of them contradict each other, or the cells (empty: there are none). */
 gboolean hv_rules_check(const HvRules *rules, const HvNodeSet *cells, GError **error);

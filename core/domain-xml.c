@@ -9,6 +9,7 @@
  */
 #include "domain-xml.h"
 
+#include "domain-locality.h"
 #include "domain-memory.h"
 #include "domain-value.h"
 #include "error.h"
@@ -152,6 +153,8 @@ static HvDomain *domain_new(void)
     HvDomain *domain = g_new0(HvDomain, 1);
     domain->cells = g_array_new(FALSE, TRUE, sizeof(HvCell));
     domain->devices = g_array_new(FALSE, TRUE, sizeof(HvMemoryDevice));
+    domain->vcpu_pins = g_array_new(FALSE, TRUE, sizeof(HvVcpuPin));
+    domain->pci_devices = g_ptr_array_new_with_free_func(g_free);
     domain->ovirt_custom = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     domain->hugevm_custom = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     return domain;
@@ -168,6 +171,7 @@ HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error)
         return NULL;
     domain->sharer = find_sharer(root);
     domain->may_discard = may_discard(root);
+    hv_domain_read_locality(domain, root);
     read_metadata(domain, root);
     return g_steal_pointer(&domain);
 }
@@ -188,6 +192,8 @@ void hv_domain_free(HvDomain *domain)
     g_free(domain->sharer);
     g_array_unref(domain->cells);
     g_array_unref(domain->devices);
+    g_array_unref(domain->vcpu_pins);
+    g_ptr_array_unref(domain->pci_devices);
     g_hash_table_unref(domain->ovirt_custom);
     g_hash_table_unref(domain->hugevm_custom);
     g_free(domain);

@@ -24,6 +24,20 @@ typedef struct {
     gboolean is_empty_tag; /* written as <a/> */
 } HvSpan;
 
+/* What the memory's nodes mean where they do not bind it. */
+typedef enum {
+    HV_POLICY_NONE,
+    HV_POLICY_PREFERRED,  /* there if possible, else anywhere */
+    HV_POLICY_INTERLEAVE, /* an equal share on each, as far as possible */
+} HvPolicy;
+
+/* Where memory may be on the host, and where it is wanted. */
+typedef struct {
+    HvNodeSet nodes; /* that bind it (strict or restrictive); any otherwise */
+    HvNodeSet near;  /* what the policy speaks of */
+    HvPolicy policy;
+} HvPlacement;
+
 /* A guest NUMA cell, or the whole guest where it has none. */
 typedef struct {
     int id;                     /* guest cell id; -1: a guest without NUMA cells */
@@ -31,8 +45,9 @@ typedef struct {
     guint64 page_kib;           /* what <hugepages> says for it; 0: nothing, or bare <hugepages/> */
     gboolean is_shared;         /* effective access: memAccess, else <access mode>, else memfd's */
     gboolean is_access_written; /* one of the first two; libvirt's checks see no other */
-    HvNodeSet nodes;            /* host nodes that bind it (strict or restrictive); any otherwise */
-    HvSpan span;                /* of <cell>; all 0 for a guest without cells */
+    HvPlacement placement;
+    HvNodeSet vcpus; /* of this cell, by number; empty: not said */
+    HvSpan span;     /* of <cell>; all 0 for a guest without cells */
 } HvCell;
 
 typedef enum {
@@ -49,6 +64,12 @@ typedef struct {
     HvNodeSet nodes;    /* source/nodemask, else any (the cell's binding is looked up later) */
 } HvMemoryDevice;
 
+/* <vcpupin>: the host's CPUs of one of the guest's. */
+typedef struct {
+    guint64 vcpu;
+    HvNodeSet cpus;
+} HvVcpuPin;
+
 typedef struct {
     char *uuid;              /* lower case, checked; NULL: none in the XML */
     char *name;              /* NULL: none */
@@ -64,6 +85,9 @@ typedef struct {
     GArray *devices;    /* HvMemoryDevice */
     char *sharer; /* first device that cannot work with private memory, as "interface 'vhostuser'";
                      NULL: none */
+    HvNodeSet cpus;            /* host CPUs of vCPUs without a pin, by number; empty: all */
+    GArray *vcpu_pins;         /* HvVcpuPin */
+    GPtrArray *pci_devices;    /* char *: host devices of the guest, as "0000:3b:00.0" */
     gboolean may_discard;      /* has a device by which the guest gives back pages that it had */
     GHashTable *ovirt_custom;  /* char * -> char *: <ovirt-vm:custom> */
     GHashTable *hugevm_custom; /* char * -> char *: children of hugevm's own metadata element */

@@ -303,7 +303,9 @@ guint64 hv_needs_bound_pages(const GArray *needs, guint64 size_kib, int node)
     guint64 pages = 0;
     for (guint i = 0; i < needs->len; i++) {
         const HvNeed *need = &g_array_index(needs, HvNeed, i);
-        if (need->size_kib == size_kib && hv_node_set_single(&need->nodes) == node)
+        /* one bit first: of many VMs on many nodes few are on this one */
+        gboolean may_match = node < 0 || hv_node_set_contains(&need->nodes, node);
+        if (need->size_kib == size_kib && may_match && hv_node_set_single(&need->nodes) == node)
             pages = hv_plus(pages, need->pages);
     }
     return pages;

@@ -35,17 +35,30 @@ int hv_node_set_count(const HvNodeSet *set)
 
 gboolean hv_node_set_is_any(const HvNodeSet *set)
 {
-    return hv_node_set_count(set) == 0;
+    for (guint i = 0; i < G_N_ELEMENTS(set->bits); i++)
+        if (set->bits[i] != 0)
+            return FALSE;
+    return TRUE;
 }
 
 int hv_node_set_single(const HvNodeSet *set)
 {
-    if (hv_node_set_count(set) != 1)
-        return -1;
-    int node = 0;
-    while (!hv_node_set_contains(set, node))
-        node++;
+    int node = -1;
+    for (guint i = 0; i < G_N_ELEMENTS(set->bits); i++) {
+        guint64 bits = set->bits[i];
+        if (bits == 0)
+            continue;
+        if (node >= 0 || (bits & (bits - 1)) != 0)
+            return -1;
+        node = (int)i * 64 + __builtin_ctzll(bits);
+    }
     return node;
+}
+
+void hv_node_set_unite(HvNodeSet *set, const HvNodeSet *other)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(set->bits); i++)
+        set->bits[i] |= other->bits[i];
 }
 
 gboolean hv_node_set_overlaps(const HvNodeSet *a, const HvNodeSet *b)

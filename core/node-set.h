@@ -29,5 +29,8 @@ gboolean hv_node_set_overlaps(const HvNodeSet *a, const HvNodeSet *b);
  */
 gboolean hv_node_set_parse(const char *text, HvNodeSet *out_set);
 
+/* Adds the nodes of another set. */
+void hv_node_set_unite(HvNodeSet *set, const HvNodeSet *other);
+
 /* "0-3,7", or "any". Newly allocated. */
 char *hv_node_set_format(const HvNodeSet *set);

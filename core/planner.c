@@ -3,8 +3,9 @@
  * Per page size, the larger first (a 2 MiB page inside a 1 GiB range blocks it):
  * needs bound to one node, then those that several nodes may serve, then the
  * floating ones. Each takes what is available; what is missing is grown on a node
- * that may give it and has memory above the floor, after larger pages were split
- * as far as the settings allow.
+ * that may give it and has memory above the floor (which of them: choice.c), after
+ * larger pages were split as far as the settings allow. What is preferred on a node,
+ * or interleaved over some, is got there first, by growth too.
  *
  * A bound need leaves room on its node for the VM's own floating ones, since the
  * kernel may put those there first. That may grow a little too much; the other
@@ -12,19 +13,25 @@
  */
 #include "planner.h"
 
+#include "choice.h"
 #include "page-size.h"
 #include "shortage.h"
 
 #include <string.h>
 
+#define NOT_LOOKED G_MAXUINT64
+
 typedef struct {
     const HvWorld *world;
     const GArray *needs;
     GArray *steps;
-    guint64 *node_kib; /* growable, by index into snapshot->nodes */
+    guint64 *node_kib;  /* growable, by index into snapshot->nodes */
+    guint64 *grown_kib; /* planned to be grown, by the same index */
     guint64 host_kib;
-    guint64 room;      /* available to VMs of the size being planned, over all nodes */
-    guint64 available; /* of these, what no need has been given yet */
+    HvRoom room;       /* of the size being planned */
+    guint64 available; /* in it, what no need has been given yet */
+    guint64 *given;    /* of these, per node, what needs that name it have been given */
+    guint64 *on_node;  /* available on each node; NOT_LOOKED: nobody has asked yet */
     GArray *missing;   /* per need: pages that cannot be grown */
 } Planner;
 
@@ -46,9 +53,30 @@ static void planner_init(Planner *planner, const HvWorld *world, GArray *steps)
     guint n_nodes = world->snapshot->nodes->len;
     *planner = (Planner){.world = world, .steps = steps};
     planner->node_kib = g_new0(guint64, n_nodes + 1);
+    planner->given = g_new0(guint64, n_nodes + 1);
+    planner->grown_kib = g_new0(guint64, n_nodes + 1);
+    planner->on_node = g_new(guint64, n_nodes + 1);
     planner->host_kib = plannable_kib(world, -1);
     for (guint i = 0; i < n_nodes; i++)
         planner->node_kib[i] = plannable_kib(world, node_at(planner, i)->id);
+}
+
+static void planner_clear(Planner *planner)
+{
+    g_free(planner->node_kib);
+    g_free(planner->given);
+    g_free(planner->grown_kib);
+    g_free(planner->on_node);
+}
+
+/* Pages of the size being planned that are available on a node: dear to find out with many VMs. */
+static guint64 available_at(Planner *planner, guint index, guint64 size_kib)
+{
+    guint64 *pages = &planner->on_node[index];
+    if (*pages == NOT_LOOKED)
+        *pages = hv_room_on_node_within(planner->world, size_kib, node_at(planner, index)->id,
+                                        &planner->room);
+    return *pages;
 }
 
 static guint64 growable_pages(const Planner *planner, guint index, guint64 size_kib)
@@ -63,6 +91,7 @@ static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pa
 {
     int node = node_at(planner, index)->id;
     planner->node_kib[index] -= pages * size_kib;
+    planner->grown_kib[index] += pages * size_kib;
     planner->host_kib -= pages * size_kib;
     for (guint i = 0; i < planner->steps->len; i++) {
         HvStep *step = &g_array_index(planner->steps, HvStep, i);
@@ -80,30 +109,38 @@ static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pa
     g_array_append_val(planner->steps, step);
 }
 
-/* Index of the allowed node that can grow most; -1: none can grow at all. */
-static int roomiest_node(const Planner *planner, const HvNodeSet *allowed, guint64 size_kib)
+/* The allowed node that is best for growth, by index; -1: none can grow at all. */
+static int choose_node(Planner *planner, const HvNodeSet *allowed, const HvNodeSet *near,
+                       guint64 size_kib, guint64 pages)
 {
-    int best = -1;
-    guint64 best_pages = 0;
-    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++) {
-        guint64 pages = growable_pages(planner, i, size_kib);
-        gboolean is_allowed =
-            hv_node_set_is_any(allowed) || hv_node_set_contains(allowed, node_at(planner, i)->id);
-        if (is_allowed && pages > best_pages) {
-            best = (int)i;
-            best_pages = pages;
+    const HvSnapshot *snapshot = planner->world->snapshot;
+    HvPlace best = {0};
+    int best_index = -1;
+    for (guint i = 0; i < snapshot->nodes->len; i++) {
+        int node = node_at(planner, i)->id;
+        if (!hv_node_set_is_any(allowed) && !hv_node_set_contains(allowed, node))
+            continue;
+        HvPlace place = {.growable_pages = growable_pages(planner, i, size_kib)};
+        if (place.growable_pages == 0)
+            continue;
+        place.joined_pages =
+            hv_plus(planner->grown_kib[i] / size_kib, available_at(planner, i, size_kib));
+        place.distance = hv_snapshot_distance(snapshot, node, near);
+        if (best_index < 0 || hv_place_is_better(&place, &best, pages)) {
+            best = place;
+            best_index = (int)i;
         }
     }
-    return best;
+    return best_index;
 }
 
-/* Few nodes rather than many: the roomiest gives all it can, then the next. Returns what is left.
- */
-static guint64 grow(Planner *planner, const HvNodeSet *allowed, guint64 size_kib, guint64 pages)
+/* Few nodes rather than many: the best gives all it can, then the next. Returns what is left. */
+static guint64 grow(Planner *planner, const HvNodeSet *allowed, const HvNodeSet *near,
+                    guint64 size_kib, guint64 pages)
 {
     gboolean is_movable = hv_node_set_is_any(allowed);
     while (pages > 0) {
-        int index = roomiest_node(planner, allowed, size_kib);
+        int index = choose_node(planner, allowed, near, size_kib, pages);
         if (index < 0)
             break;
         guint64 take = MIN(pages, growable_pages(planner, (guint)index, size_kib));
@@ -153,13 +190,12 @@ static guint64 demote(Planner *planner, const HvNodeSet *allowed, guint64 size_k
 }
 
 /* What is available to a need that only some nodes may serve. */
-static guint64 available_on(const Planner *planner, const HvNodeSet *allowed, guint64 size_kib)
+static guint64 available_on(Planner *planner, const HvNodeSet *allowed, guint64 size_kib)
 {
     guint64 pages = 0;
     for (guint i = 0; i < planner->world->snapshot->nodes->len; i++)
         if (hv_node_set_contains(allowed, node_at(planner, i)->id))
-            pages += hv_room_on_node_within(planner->world, size_kib, node_at(planner, i)->id,
-                                            planner->room);
+            pages += available_at(planner, i, size_kib);
     return pages;
 }
 
@@ -187,22 +223,67 @@ static guint64 own_rivals(const GArray *needs, guint index)
     return pages;
 }
 
+static void note_given(Planner *planner, const HvNodeSet *nodes, guint64 pages)
+{
+    planner->available -= pages;
+    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++)
+        if (hv_node_set_contains(nodes, node_at(planner, i)->id))
+            planner->given[i] = hv_plus(planner->given[i], pages);
+}
+
+/* New pages on nodes; of those allowed, near ones first. Returns what is left. */
+static guint64 add(Planner *planner, const HvNeed *need, const HvNodeSet *allowed, guint64 pages)
+{
+    if (pages == 0 || !planner->world->settings->use_dynamic_hugepages)
+        return pages;
+    pages = demote(planner, allowed, need->size_kib, pages);
+    return grow(planner, allowed, &need->near, need->size_kib, pages);
+}
+
+/* A share of a need on a node where it is wanted, free or new. Returns what is left of it. */
+static guint64 plan_share(Planner *planner, const HvNeed *need, guint index, guint64 pages)
+{
+    HvNodeSet here = {0};
+    int node = node_at(planner, index)->id;
+    hv_node_set_add(&here, node);
+    guint64 free_pages = available_at(planner, index, need->size_kib);
+    guint64 use = MIN(hv_minus(free_pages, planner->given[index]), planner->available);
+    use = MIN(use, pages);
+    note_given(planner, &here, use);
+    return add(planner, need, &here, pages - use);
+}
+
+/*
+ * What numatune's preferred and interleave ask for, as far as it can be had: the kernel does the
+ * same when QEMU touches the memory, and takes what a node lacks from any other. Returns the rest.
+ */
+static guint64 plan_by_policy(Planner *planner, const HvNeed *need)
+{
+    guint n_near = (guint)hv_node_set_count(&need->near), nth = 0;
+    guint64 rest = need->pages;
+    for (guint i = 0; i < planner->world->snapshot->nodes->len && n_near > 0; i++) {
+        if (!hv_node_set_contains(&need->near, node_at(planner, i)->id))
+            continue;
+        guint64 share = need->pages / n_near + (nth++ < need->pages % n_near);
+        if (need->policy == HV_POLICY_PREFERRED)
+            share = rest;
+        rest -= share - plan_share(planner, need, i, share);
+    }
+    return rest;
+}
+
 static void plan_need(Planner *planner, const GArray *needs, guint index)
 {
     const HvNeed *need = &g_array_index(needs, HvNeed, index);
+    guint64 left = need->policy == HV_POLICY_NONE ? need->pages : plan_by_policy(planner, need);
     guint64 have = planner->available;
     if (!hv_node_set_is_any(&need->nodes)) {
         guint64 here = available_on(planner, &need->nodes, need->size_kib);
         have = MIN(have, hv_minus(here, own_rivals(needs, index)));
     }
-    guint64 use = MIN(have, need->pages);
-    planner->available -= use;
-    guint64 left = need->pages - use;
-    if (left > 0 && planner->world->settings->use_dynamic_hugepages) {
-        left = demote(planner, &need->nodes, need->size_kib, left);
-        left = grow(planner, &need->nodes, need->size_kib, left);
-    }
-    g_array_index(planner->missing, guint64, index) = left;
+    guint64 use = MIN(have, left);
+    note_given(planner, &need->nodes, use);
+    g_array_index(planner->missing, guint64, index) = add(planner, need, &need->nodes, left - use);
 }
 
 /* Pages that an earlier plan for this very start may have added already. */
@@ -218,9 +299,13 @@ static void plan_size(Planner *planner, const HvRequest *request, guint64 size_k
 {
     const HvSettings *settings = planner->world->settings;
     gboolean use_free = settings->use_preallocated_hugepages || !settings->use_dynamic_hugepages;
-    planner->room = hv_room_of_size(planner->world, size_kib).available;
-    planner->available =
-        use_free ? planner->room : MIN(planner->room, got_before(planner, size_kib));
+    planner->room = hv_room_of_size(planner->world, size_kib);
+    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++) {
+        planner->given[i] = 0;
+        planner->on_node[i] = NOT_LOOKED;
+    }
+    planner->available = use_free ? planner->room.available
+                                  : MIN(planner->room.available, got_before(planner, size_kib));
     for (int rank = 0; rank <= 2; rank++)
         for (guint i = 0; i < request->needs->len; i++) {
             const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
@@ -229,7 +314,7 @@ static void plan_size(Planner *planner, const HvRequest *request, guint64 size_k
         }
 }
 
-static HvShortage shortage_at(const Planner *planner, guint64 size_kib, const HvNodeSet *nodes)
+static HvShortage shortage_at(Planner *planner, guint64 size_kib, const HvNodeSet *nodes)
 {
     HvShortage shortage = {.size_kib = size_kib, .nodes = *nodes};
     for (guint i = 0; i < planner->needs->len; i++) {
@@ -243,14 +328,14 @@ static HvShortage shortage_at(const Planner *planner, guint64 size_kib, const Hv
         shortage.wanted = hv_plus(shortage.wanted, need->pages);
         shortage.missing = hv_plus(shortage.missing, missing);
     }
-    shortage.available = planner->room;
+    shortage.available = planner->room.available;
     if (!hv_node_set_is_any(nodes))
         shortage.available = MIN(shortage.available, available_on(planner, nodes, size_kib));
     return shortage;
 }
 
 /* The largest one of a size as a refusal; NULL: nothing of this size is missing. */
-static HvRefusal *refuse(const Planner *planner, const HvRequest *request, guint64 size_kib)
+static HvRefusal *refuse(Planner *planner, const HvRequest *request, guint64 size_kib)
 {
     HvShortage worst = {.missing = 0};
     for (guint i = 0; i < planner->needs->len; i++) {
@@ -299,7 +384,7 @@ HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request)
     }
     if (plan->refusal != NULL)
         g_array_set_size(plan->steps, 0);
-    g_free(planner.node_kib);
+    planner_clear(&planner);
     return plan;
 }
 
@@ -328,8 +413,8 @@ gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages
         if (hv_node_set_contains(exhausted, node_at(&planner, i)->id))
             planner.node_kib[i] = 0;
     HvNodeSet any = {0};
-    guint64 left = grow(&planner, &any, size_kib, pages);
-    g_free(planner.node_kib);
+    guint64 left = grow(&planner, &any, &any, size_kib, pages);
+    planner_clear(&planner);
     if (left > 0)
         return FALSE;
     g_array_append_vals(steps, found->data, found->len);

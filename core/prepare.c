@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "mounts.h"
+#include "topology.h"
 
 #include <string.h>
 
@@ -172,6 +173,7 @@ static gboolean prepare_request(HvStart *start, const HvProperties *properties, 
     start->snapshot = hv_snapshot_read(start->agent->root, error);
     if (start->snapshot == NULL)
         return FALSE;
+    hv_topology_place(start->agent->root, start->snapshot, start->domain);
     HvRequest *request = hv_request_new(start->domain, properties, start->vm->uuid, start->settings,
                                         start->snapshot, error);
     start->outcome->request = request;

@@ -19,7 +19,7 @@ typedef struct {
     const char *name; /* for messages */
     guint64 memory_kib;
     guint64 page_kib;
-    HvNodeSet nodes;
+    HvPlacement placement;
     gboolean is_elastic; /* virtio-mem: the mapping is larger than what it takes now */
 } Backend;
 
@@ -77,9 +77,12 @@ static HvNodeSet nodes_of_host(const HvSnapshot *snapshot)
 /* Every node must be there, for libvirt; one must have memory, for the VM. */
 static void check_nodes(HvBuild *build, const Backend *backend)
 {
+    const HvPlacement *placement = &backend->placement;
+    HvNodeSet named = placement->nodes;
+    hv_node_set_unite(&named, &placement->near);
     gboolean has_memory = FALSE;
     for (int id = 0; id < HV_MAX_NODES; id++) {
-        if (!hv_node_set_contains(&backend->nodes, id))
+        if (!hv_node_set_contains(&named, id))
             continue;
         const HvNode *node = hv_snapshot_node(build->snapshot, id);
         if (node == NULL) {
@@ -94,9 +97,9 @@ static void check_nodes(HvBuild *build, const Backend *backend)
         }
         has_memory = has_memory || node->mem_total_kib > 0;
     }
-    if (has_memory || hv_node_set_is_any(&backend->nodes))
+    if (has_memory || hv_node_set_is_any(&placement->nodes))
         return;
-    g_autofree char *list = hv_node_set_format(&backend->nodes);
+    g_autofree char *list = hv_node_set_format(&placement->nodes);
     hv_build_refuse(build, hv_refusal_new(HV_ERROR_XML, "bind it to nodes that have memory",
                                           "%s is bound to host nodes without memory: %s",
                                           backend->name, list));
@@ -106,7 +109,10 @@ static void add_need(HvBuild *build, const Backend *backend)
 {
     if (!hv_build_is_huge(build, backend->page_kib) || backend->memory_kib == 0)
         return;
-    HvNeed need = {.nodes = backend->nodes, .size_kib = backend->page_kib};
+    HvNeed need = {.nodes = backend->placement.nodes,
+                   .near = backend->placement.near,
+                   .policy = backend->placement.policy,
+                   .size_kib = backend->page_kib};
     need.pages = hv_pages_for_kib(backend->memory_kib, backend->page_kib);
     g_array_append_val(build->request->needs, need);
     if (!hv_build_offers(build, backend->page_kib))
@@ -139,7 +145,7 @@ static gboolean add_cell(HvBuild *build, const HvCell *cell, GError **error)
     Backend backend = {.name = name,
                        .memory_kib = cell->memory_kib,
                        .page_kib = page_of_cell(build, cell),
-                       .nodes = cell->nodes};
+                       .placement = cell->placement};
     if (!align(build, name, CELL_STEP_KIB, &backend.memory_kib, error))
         return FALSE;
     add_need(build, &backend);
@@ -162,20 +168,31 @@ static guint64 page_of_no_cell(const HvBuild *build)
     return build->domain->page_kib != 0 ? build->domain->page_kib : build->default_kib;
 }
 
+/* A nodemask of its own replaces the nodes of its cell, but not what <numatune> makes of nodes. */
+static HvPlacement device_placement(const HvMemoryDevice *device, const HvPlacement *cell)
+{
+    if (hv_node_set_is_any(&device->nodes))
+        return *cell;
+    if (cell->policy == HV_POLICY_NONE)
+        return (HvPlacement){.nodes = device->nodes};
+    return (HvPlacement){.near = device->nodes, .policy = cell->policy};
+}
+
 static gboolean add_device(HvBuild *build, guint index, GError **error)
 {
     const HvMemoryDevice *device = &g_array_index(build->domain->devices, HvMemoryDevice, index);
     const HvCell *cell = find_cell(build->domain, device->cell);
     g_autofree char *name = g_strdup_printf("memory device %u", index);
-    Backend backend = {.name = name, .memory_kib = device->memory_kib, .nodes = device->nodes};
+    Backend backend = {
+        .name = name, .memory_kib = device->memory_kib, .placement.nodes = device->nodes};
     if (device->model == HV_MEMORY_NOT_COUNTED)
         return TRUE;
     backend.is_elastic = device->model == HV_MEMORY_VIRTIO_MEM;
     backend.page_kib = device->page_kib;
     if (device->page_kib == 0)
         backend.page_kib = cell != NULL ? page_of_cell(build, cell) : page_of_no_cell(build);
-    if (cell != NULL && hv_node_set_is_any(&device->nodes))
-        backend.nodes = cell->nodes;
+    if (cell != NULL)
+        backend.placement = device_placement(device, &cell->placement);
     /* libvirt demands that what virtio-mem requests is a multiple of its blocks already. */
     if (!backend.is_elastic && !align(build, name, DIMM_STEP_KIB, &backend.memory_kib, error))
         return FALSE;

@@ -11,6 +11,8 @@
 /* Pages of one backend: a guest cell or a memory device. */
 typedef struct {
     HvNodeSet nodes; /* host nodes that may give them; empty: any */
+    HvNodeSet near;  /* where they are wanted; not in the ledger, as it promises nothing */
+    HvPolicy policy; /* of near; none: it says only where to grow, if that must be */
     guint64 size_kib;
     guint64 pages;
 } HvNeed;

@@ -135,6 +135,8 @@ HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
     room.reserved = hv_plus(room.reserved, reserved_on(world, size_kib, -1));
     room.held = claimed_pages(world, size_kib, HELD, ALL_NEEDS);
     room.exposed = claimed_pages(world, size_kib, EXPOSED, ALL_NEEDS);
+    room.floating_mapped = claimed_pages(world, size_kib, MAPPED, FLOATING);
+    room.floating_unmapped = claimed_pages(world, size_kib, UNMAPPED, FLOATING);
     room.foreign = hv_minus(hv_plus(room.in_use, room.resv), room.held);
     room.reserved_unused = hv_minus(room.reserved, room.foreign);
     room.overcommit_left = hv_minus(size->overcommit_pages, surplus);
@@ -145,30 +147,29 @@ HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
 
 /* Use of a node by others. A floating VM may have its pages anywhere: counted against foreign use,
  * so that more rather than less is kept for the others. */
-static guint64 foreign_on_node(const HvWorld *world, const HvPool *pool)
+static guint64 foreign_on_node(const HvWorld *world, const HvPool *pool, guint64 floating)
 {
-    guint64 held = hv_plus(claimed_pages(world, pool->size_kib, MAPPED, pool->node),
-                           claimed_pages(world, pool->size_kib, MAPPED, FLOATING));
+    guint64 held = hv_plus(claimed_pages(world, pool->size_kib, MAPPED, pool->node), floating);
     return hv_minus(hv_pool_in_use(pool), held);
 }
 
 guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node)
 {
-    return hv_room_on_node_within(world, size_kib, node,
-                                  hv_room_of_size(world, size_kib).available);
+    HvRoom room = hv_room_of_size(world, size_kib);
+    return hv_room_on_node_within(world, size_kib, node, &room);
 }
 
-guint64 hv_room_on_node_within(const HvWorld *world, guint64 size_kib, int node, guint64 available)
+guint64 hv_room_on_node_within(const HvWorld *world, guint64 size_kib, int node, const HvRoom *room)
 {
     const HvPool *pool = hv_snapshot_pool(world->snapshot, node, size_kib);
     if (pool == NULL)
         return 0;
-    guint64 reserved_unused =
-        hv_minus(reserved_on(world, size_kib, node), foreign_on_node(world, pool));
-    guint64 promised = hv_plus(claimed_pages(world, size_kib, UNMAPPED, node),
-                               claimed_pages(world, size_kib, UNMAPPED, FLOATING));
+    guint64 reserved_unused = hv_minus(reserved_on(world, size_kib, node),
+                                       foreign_on_node(world, pool, room->floating_mapped));
+    guint64 promised =
+        hv_plus(claimed_pages(world, size_kib, UNMAPPED, node), room->floating_unmapped);
     guint64 on_node = hv_minus(usable_free(world, pool), hv_plus(reserved_unused, promised));
-    return MIN(on_node, available);
+    return MIN(on_node, room->available);
 }
 
 guint64 hv_room_growable_on_node_kib(const HvWorld *world, int node)
@@ -216,7 +217,8 @@ guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool)
     guint64 size_kib = pool->size_kib;
     guint64 grown = hv_ledger_grown_pages(world->ledger, pool->node, size_kib);
     guint64 baseline = hv_minus(hv_pool_persistent(pool), grown);
-    guint64 keep =
-        hv_plus(confined_pages(world, pool), hv_minus(baseline, foreign_on_node(world, pool)));
+    guint64 floating = claimed_pages(world, size_kib, MAPPED, FLOATING);
+    guint64 foreign = foreign_on_node(world, pool, floating);
+    guint64 keep = hv_plus(confined_pages(world, pool), hv_minus(baseline, foreign));
     return MIN(grown, hv_minus(usable_free(world, pool), keep));
 }

@@ -21,13 +21,15 @@ typedef struct {
     guint64 free; /* less what a give-back under way is about to take */
     guint64 resv; /* promised by mmap, not yet touched */
     guint64 in_use;
-    guint64 held;            /* for VMs with a claim: mapped, or kept by guard or launch mount */
-    guint64 exposed;         /* claimed, and kept by nothing: looks free to the kernel */
-    guint64 foreign;         /* in use or promised, and not by a claim */
-    guint64 reserved;        /* withheld by configuration */
-    guint64 reserved_unused; /* of these, what no consumer has taken yet */
-    guint64 grown;           /* added by hugevm */
-    guint64 overcommit_left; /* surplus pages that the kernel would still add by itself */
+    guint64 held;              /* for VMs with a claim: mapped, or kept by guard or launch mount */
+    guint64 exposed;           /* claimed, and kept by nothing: looks free to the kernel */
+    guint64 foreign;           /* in use or promised, and not by a claim */
+    guint64 reserved;          /* withheld by configuration */
+    guint64 reserved_unused;   /* of these, what no consumer has taken yet */
+    guint64 grown;             /* added by hugevm */
+    guint64 floating_mapped;   /* of VMs whose pages several nodes may give, and that have them */
+    guint64 floating_unmapped; /* and that have not: all of them may come from any one node */
+    guint64 overcommit_left;   /* surplus pages that the kernel would still add by itself */
     guint64 available;
 } HvRoom;
 
@@ -39,8 +41,9 @@ guint64 hv_room_unmapped_pages(const HvWorld *world, guint64 size_kib);
 /* Pages of the size that a need bound to this node could have now. */
 guint64 hv_room_on_node(const HvWorld *world, guint64 size_kib, int node);
 
-/* The same for whoever asks about many nodes: available is that of hv_room_of_size(). */
-guint64 hv_room_on_node_within(const HvWorld *world, guint64 size_kib, int node, guint64 available);
+/* The same for whoever asks about many nodes: room is that of hv_room_of_size(). */
+guint64 hv_room_on_node_within(const HvWorld *world, guint64 size_kib, int node,
+                               const HvRoom *room);
 
 /* Memory that growth may still take from a node, and from the host as a whole. */
 guint64 hv_room_growable_on_node_kib(const HvWorld *world, int node);

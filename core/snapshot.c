@@ -30,6 +30,7 @@ HvSnapshot *hv_snapshot_new(void)
     snapshot->nodes = g_array_new(FALSE, TRUE, sizeof(HvNode));
     snapshot->sizes = g_array_new(FALSE, TRUE, sizeof(HvPageSize));
     snapshot->pools = g_array_new(FALSE, TRUE, sizeof(HvPool));
+    snapshot->distances = g_array_new(FALSE, TRUE, sizeof(guint));
     return snapshot;
 }
 
@@ -40,6 +41,7 @@ void hv_snapshot_free(HvSnapshot *snapshot)
     g_array_unref(snapshot->nodes);
     g_array_unref(snapshot->sizes);
     g_array_unref(snapshot->pools);
+    g_array_unref(snapshot->distances);
     g_free(snapshot->arch);
     g_free(snapshot);
 }
@@ -375,6 +377,30 @@ const HvPool *hv_snapshot_pool(const HvSnapshot *snapshot, int node, guint64 siz
 const HvNode *hv_snapshot_node(const HvSnapshot *snapshot, int node)
 {
     return find_node((HvSnapshot *)snapshot, node);
+}
+
+static guint index_of(const HvSnapshot *snapshot, int id)
+{
+    guint index = 0;
+    while (index < snapshot->nodes->len && g_array_index(snapshot->nodes, HvNode, index).id != id)
+        index++;
+    return index;
+}
+
+guint hv_snapshot_distance(const HvSnapshot *snapshot, int node, const HvNodeSet *near)
+{
+    guint n_nodes = snapshot->nodes->len, row = index_of(snapshot, node), least = 0;
+    gboolean is_read = snapshot->distances->len == n_nodes * n_nodes;
+    for (guint i = 0; i < n_nodes; i++) {
+        int other = g_array_index(snapshot->nodes, HvNode, i).id;
+        if (!hv_node_set_contains(near, other))
+            continue;
+        guint distance = other == node ? HV_DISTANCE_LOCAL : HV_DISTANCE_REMOTE;
+        if (is_read && row < n_nodes)
+            distance = g_array_index(snapshot->distances, guint, row * n_nodes + i);
+        least = least == 0 ? distance : MIN(least, distance);
+    }
+    return least;
 }
 
 guint64 hv_snapshot_default_size_kib(const HvSnapshot *snapshot)

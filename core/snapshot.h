@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "node-set.h"
 #include "root.h"
 
 typedef struct {
@@ -14,6 +15,7 @@ typedef struct {
     guint64 mem_free_kib;
     guint64 reclaimable_kib;   /* file pages on the LRU lists + SReclaimable */
     guint64 low_watermark_kib; /* sum of the zones' "low" of this node */
+    HvNodeSet cpus;            /* of topology.h: its CPUs; empty: it has none, or not read */
 } HvNode;
 
 /* What the kernel keeps per page size, over all nodes. */
@@ -34,6 +36,10 @@ typedef struct {
     guint64 surplus_pages;
 } HvPool;
 
+/* The kernel's distances within a node, and to another where it does not know better. */
+#define HV_DISTANCE_LOCAL 10u
+#define HV_DISTANCE_REMOTE 20u
+
 #define HV_KERNEL_VERSION(major, minor) ((major)*1000u + (minor))
 
 typedef struct {
@@ -44,6 +50,7 @@ typedef struct {
     guint64 base_page_kib;
     guint kernel_version; /* HV_KERNEL_VERSION; 0: not known */
     char *arch;           /* "x86_64", "ppc64le", ... */
+    GArray *distances;    /* guint, of topology.h: a row per node; empty: not read */
 } HvSnapshot;
 
 /*
@@ -60,6 +67,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvSnapshot, hv_snapshot_free)
 const HvPageSize *hv_snapshot_size(const HvSnapshot *snapshot, guint64 size_kib);
 const HvPool *hv_snapshot_pool(const HvSnapshot *snapshot, int node, guint64 size_kib);
 const HvNode *hv_snapshot_node(const HvSnapshot *snapshot, int node);
+
+/*
+ * How far a node is from the nearest of others, as the kernel counts: 10 is there. 0 where there
+ * are no others to be near. Not read: 10 or 20.
+ */
+guint hv_snapshot_distance(const HvSnapshot *snapshot, int node, const HvNodeSet *near);
 
 /* The default huge page size in KiB, 0 where there is none. */
 guint64 hv_snapshot_default_size_kib(const HvSnapshot *snapshot);

@@ -84,7 +84,7 @@ static void a_plain_guest_is_one_cell(void)
     g_assert_cmpuint(cell_at(domain, 0)->memory_kib, ==, 2097152);
     g_assert_cmpuint(cell_at(domain, 0)->page_kib, ==, 0);
     g_assert_false(cell_at(domain, 0)->is_shared);
-    g_assert_true(hv_node_set_is_any(&cell_at(domain, 0)->nodes));
+    g_assert_true(hv_node_set_is_any(&cell_at(domain, 0)->placement.nodes));
     g_assert_cmpuint(cell_at(domain, 0)->span.end, ==, 0);
     g_assert_null(domain->sharer);
 }
@@ -280,8 +280,8 @@ static void binding_counts_where_it_is_strict(void)
                             "<numatune>%s</numatune>",
                             cases[i].numatune);
         g_autoptr(HvDomain) domain = parse_body(body);
-        assert_nodes(&cell_at(domain, 0)->nodes, cases[i].first);
-        assert_nodes(&cell_at(domain, 1)->nodes, cases[i].second);
+        assert_nodes(&cell_at(domain, 0)->placement.nodes, cases[i].first);
+        assert_nodes(&cell_at(domain, 1)->placement.nodes, cases[i].second);
         g_assert_cmpint(domain->is_auto_placed, ==, strstr(body, "'auto'") != NULL);
     }
     assert_body_refused("<memory>1</memory><numatune><memory mode='odd' nodeset='0'/></numatune>",
@@ -336,7 +336,7 @@ static void a_guest_without_cells_is_bound_as_a_whole(void)
 {
     g_autoptr(HvDomain) domain =
         parse_body("<memory>1</memory><numatune><memory nodeset='1'/></numatune>");
-    assert_nodes(&cell_at(domain, 0)->nodes, "1");
+    assert_nodes(&cell_at(domain, 0)->placement.nodes, "1");
 }
 
 static void memory_devices_are_read(void)

@@ -67,6 +67,16 @@ static void add_random_settings(World *world, GRand *rand, gboolean is_extreme)
                       random_count(rand, is_extreme));
 }
 
+/* Somewhere an unbound need is wanted, or is to be spread over. */
+static void add_random_wish(HvNeed *need, GRand *rand)
+{
+    const char *near = random_nodes(rand);
+    if (near == ANY || !hv_node_set_is_any(&need->nodes))
+        return;
+    g_assert_true(hv_node_set_parse(near, &need->near));
+    need->policy = (HvPolicy)g_rand_int_range(rand, HV_POLICY_NONE, HV_POLICY_INTERLEAVE + 1);
+}
+
 static World *random_world(GRand *rand, gboolean is_extreme)
 {
     World *world = world_new();
@@ -91,6 +101,8 @@ static World *random_world(GRand *rand, gboolean is_extreme)
     for (int n = g_rand_int_range(rand, 1, 4); n > 0; n--)
         world_need(world, random_nodes(rand), sizes[g_rand_int_range(rand, 0, 2)],
                    random_count(rand, is_extreme));
+    for (guint i = 0; i < world->request->needs->len; i++)
+        add_random_wish(&g_array_index(world->request->needs, HvNeed, i), rand);
     return world;
 }
 

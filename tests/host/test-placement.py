@@ -1,0 +1,197 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which node of a host a VM's pages are planned onto, as `hugevmctl plan` shows it.
+
+usage: test-placement.py HUGEVMCTL MAKE-TREE TREES
+"""
+
+import importlib.util
+import pathlib
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "vdsm"))
+import tap  # noqa: E402
+
+spec = importlib.util.spec_from_file_location(
+    "hugevmctl_cases", pathlib.Path(__file__).with_name("test-hugevmctl.py"))
+cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cases)
+
+REFUSED = cases.REFUSED
+DYNAMIC = "[performance]\nuse_dynamic_hugepages=true\n[hugevm]\nhost_memory_floor=0,0%\n"
+
+
+def numatune(mode, nodes, memnodes=""):
+    return f"<numatune><memory mode='{mode}' nodeset='{nodes}'/>{memnodes}</numatune>"
+
+
+def cells(*sizes_mib, attributes=None):
+    attributes = attributes or [""] * len(sizes_mib)
+    return "<cpu><numa>" + "".join(
+        f"<cell id='{i}' cpus='{i}' memory='{mib}' unit='MiB' {attributes[i]}/>"
+        for i, mib in enumerate(sizes_mib)) + "</numa></cpu>"
+
+
+def pin(*cpusets):
+    return "<cputune>" + "".join(f"<vcpupin vcpu='{i}' cpuset='{cpus}'/>"
+                                 for i, cpus in enumerate(cpusets)) + "</cputune>"
+
+
+def device(bus, function):
+    return ("<devices><hostdev mode='subsystem' type='pci'><source><address domain='0x0000' "
+            f"bus='0x{bus}' slot='0x00' function='0x{function}'/></source></hostdev></devices>")
+
+
+class PlacementCase(cases.HostCase):
+    tree = "placed.txt"
+
+    def setUp(self):
+        super().setUp()
+        self.configure(DYNAMIC)
+
+    def set_pool(self, node, total, free=None):
+        pool = self.root / f"sys/devices/system/node/node{node}/hugepages/hugepages-2048kB"
+        (pool / "nr_hugepages").write_text(f"{total}\n")
+        (pool / "free_hugepages").write_text(f"{total if free is None else free}\n")
+
+    def steps(self, xml):
+        plan = self.plan(xml)
+        self.assertIsNone(plan["refusal"])
+        return [(s["node"], s["size_kib"], s["pages"]) for s in plan["steps"]]
+
+    def grown(self, pages, extra=""):
+        """Node -> pages of 2 MiB, for a VM of so many of them."""
+        steps = self.steps(cases.domain(memory_mib=2 * pages, extra=extra))
+        self.assertTrue(all(size == 2048 for _, size, _ in steps))
+        return {node: count for node, _, count in steps}
+
+
+class Policy(PlacementCase):
+    def test_strict_grows_on_its_node_only(self):
+        self.assertEqual(self.grown(100, numatune("strict", 2)), {2: 100})
+        plan = self.plan(cases.domain(2 * 513, extra=numatune("strict", 2)), status=REFUSED)
+        self.assertIn("node 2", plan["refusal"]["message"])
+
+    def test_restrictive_binds_as_strict_does(self):
+        self.assertEqual(self.grown(100, numatune("restrictive", 2)), {2: 100})
+
+    def test_preferred_grows_there_although_others_have_free_pages(self):
+        self.set_pool(0, 500)
+        self.assertEqual(self.grown(100, numatune("preferred", 2)), {2: 100})
+
+    def test_preferred_uses_the_free_pages_of_its_node_first(self):
+        self.set_pool(2, 70)
+        self.assertEqual(self.grown(100, numatune("preferred", 2)), {2: 30})
+
+    def test_preferred_goes_elsewhere_for_the_rest(self):
+        self.set_pool(0, 10)
+        self.assertEqual(self.grown(600, numatune("preferred", 2)), {2: 512, 3: 78})
+
+    def test_preferred_takes_free_pages_anywhere_where_nothing_may_be_grown(self):
+        self.configure("")
+        self.set_pool(0, 100)
+        self.assertEqual(self.grown(100, numatune("preferred", 2)), {})
+        self.plan(cases.domain(2 * 101, extra=numatune("preferred", 2)), status=REFUSED)
+
+    def test_interleave_splits_evenly(self):
+        self.assertEqual(self.grown(100, numatune("interleave", "0,2-3")), {0: 34, 2: 33, 3: 33})
+
+    def test_interleave_counts_the_free_pages_of_each_node(self):
+        self.set_pool(3, 40)
+        self.set_pool(1, 40)
+        self.assertEqual(self.grown(100, numatune("interleave", "0,3")), {0: 50, 3: 10})
+
+    def test_interleave_beyond_one_node_goes_elsewhere(self):
+        self.assertEqual(self.grown(1200, numatune("interleave", "2-3")), {2: 512, 3: 688})
+
+    def test_memnode_overrides_memory_per_cell(self):
+        tune = numatune("preferred", 1, "<memnode cellid='1' mode='strict' nodeset='3'/>")
+        self.assertEqual(self.grown(150, tune + cells(100, 200)), {1: 50, 3: 100})
+
+    def test_two_cells_prefer_one_node_and_share_its_free_pages(self):
+        self.set_pool(2, 60)
+        self.assertEqual(self.grown(100, numatune("preferred", 2) + cells(100, 100)), {2: 40})
+
+    def test_a_bound_cell_and_a_preferred_one_do_not_get_the_same_pages(self):
+        self.set_pool(2, 60)
+        tune = numatune("preferred", 2, "<memnode cellid='0' mode='strict' nodeset='2'/>")
+        self.assertEqual(self.grown(100, tune + cells(100, 100)), {2: 40})
+
+    def test_device_with_a_nodemask_follows_the_mode(self):
+        dimm = ("<devices><memory model='dimm'><source><nodemask>3</nodemask></source><target>"
+                "<size unit='MiB'>64</size><node>0</node></target></memory></devices>")
+        self.set_pool(3, 0)
+        self.assertEqual(self.grown(132, numatune("preferred", 1) + cells(200) + dimm),
+                         {1: 100, 3: 32})
+
+    def test_preferred_node_that_is_not_there_is_refused(self):
+        plan = self.plan(cases.domain(extra=numatune("preferred", 9)), status=REFUSED)
+        self.assertIn("host node 9, which does not exist", plan["refusal"]["message"])
+
+
+class Choice(PlacementCase):
+    """Nothing binds the VM: any node could grow."""
+
+    def test_the_tightest_node_that_has_room_for_all(self):
+        self.assertEqual(self.grown(500), {2: 500})
+        self.assertEqual(self.grown(513), {0: 513})
+        self.assertEqual(self.grown(1100), {3: 1100})
+
+    def test_few_nodes_where_none_has_room_for_all(self):
+        self.assertEqual(self.grown(1600), {1: 1536, 2: 64})
+
+    def test_beside_the_free_pages_that_it_uses(self):
+        self.set_pool(3, 50)
+        self.set_pool(0, 20)
+        self.assertEqual(self.grown(170), {3: 100})
+
+    def test_two_sizes_of_one_vm_go_to_one_node(self):
+        xml = cases.domain(
+            page="<page size='1' unit='G' nodeset='0'/><page size='2' unit='M' nodeset='1'/>",
+            extra=cells(2048, 400))
+        self.assertEqual(self.steps(xml), [(0, 1048576, 2), (2, 2048, 200)])
+
+    def test_near_the_cpus_that_the_vm_is_pinned_to(self):
+        self.assertEqual(self.grown(100, "<vcpu cpuset='2-3'>2</vcpu>"), {1: 100})
+        self.assertEqual(self.grown(100, pin("6", "7")), {3: 100})
+
+    def test_each_cell_near_its_own_cpus(self):
+        self.assertEqual(self.grown(100, pin("0", "7") + cells(120, 80)), {0: 60, 3: 40})
+
+    def test_the_nearest_node_has_the_rest(self):
+        self.assertEqual(self.grown(1100, "<vcpu cpuset='0'>1</vcpu>"), {0: 1024, 1: 76})
+
+    def test_free_pages_elsewhere_come_before_growth_nearby(self):
+        self.set_pool(0, 100)
+        self.assertEqual(self.grown(100, "<vcpu cpuset='2-3'>2</vcpu>"), {})
+
+    def test_near_the_device_that_the_vm_is_given(self):
+        self.assertEqual(self.grown(600, device("3b", 1)), {2: 512, 3: 88})
+
+    def test_device_that_is_nowhere_in_particular_does_not_matter(self):
+        self.assertEqual(self.grown(100, device("02", 0)), {2: 100})
+
+    def test_device_and_cpus_that_do_not_exist_do_not_matter(self):
+        self.assertEqual(self.grown(100, device("ff", 0)), {2: 100})
+        self.assertEqual(self.grown(100, "<vcpu cpuset='99999999'>1</vcpu>"), {2: 100})
+
+    def test_numatune_comes_before_the_cpus(self):
+        tune = "<vcpu cpuset='2-3'>2</vcpu>" + numatune("strict", 3)
+        self.assertEqual(self.grown(100, tune), {3: 100})
+
+    def test_host_that_does_not_tell_distances_is_planned_all_the_same(self):
+        for node in range(4):
+            (self.root / f"sys/devices/system/node/node{node}/distance").unlink()
+        self.assertEqual(self.grown(1100, "<vcpu cpuset='0'>1</vcpu>"), {0: 1024, 2: 76})
+
+    def test_two_cells_are_not_planned_onto_the_same_pages(self):
+        self.configure("")
+        self.set_pool(1, 60)
+        plan = self.plan(cases.domain(200, extra=cells(100, 100)), status=REFUSED)
+        self.assertIn("wants 100 pages of 2 MiB on any node: 60 available",
+                      plan["refusal"]["message"])
+
+
+if __name__ == "__main__":
+    sys.exit(tap.main())
