@@ -2,6 +2,7 @@
 #include "backing.h"
 
 #include "page-size.h"
+#include "platform.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -39,7 +40,7 @@ static char *read_proc(const HvRoot *root, const char *pid, const char *name, gs
 GArray *hv_backing_of(const HvRoot *root, gint64 pid)
 {
     GArray *files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
-    guint64 base_kib = hv_base_page_kib();
+    guint64 base_kib = hv_platform_base_page_kib(root);
     HvFileId current = {0};
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
     g_autofree char *text = read_proc(root, digits, "smaps", SMAPS_MAX_BYTES);

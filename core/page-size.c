@@ -2,12 +2,6 @@
 #include "page-size.h"
 
 #include <string.h>
-#include <unistd.h>
-
-guint64 hv_base_page_kib(void)
-{
-    return (guint64)sysconf(_SC_PAGESIZE) / 1024;
-}
 
 static gboolean read_digits(const char **text, guint64 *out_value)
 {

@@ -4,9 +4,6 @@
 
 #include <glib.h>
 
-/* The size of a normal page of this machine. */
-guint64 hv_base_page_kib(void);
-
 /*
  * Parses a memory size: digits with an optional suffix K, M, G or T (powers of
  * 1024, any case, an optional "iB" or "B" behind it); without suffix the

@@ -206,7 +206,8 @@ gboolean hv_start_prepare(HvStart *start, GError **error)
     start->outcome = outcome_new(start->vm, start->domain, error);
     if (start->outcome == NULL)
         return FALSE;
-    if (hv_request_wants_hugepages(start->domain, properties))
+    if (hv_request_wants_hugepages(start->domain, properties,
+                                   hv_platform_base_page_kib(start->agent->root)))
         return prepare_request(start, properties, error);
     add_warnings(start->outcome->warnings, properties->warnings);
     return TRUE;

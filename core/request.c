@@ -47,9 +47,15 @@ gboolean hv_build_offers(const HvBuild *build, guint64 size_kib)
     return hv_snapshot_size(build->snapshot, size_kib) != NULL;
 }
 
+/* <hugepages> may name the size of a normal page, which is to say none. */
+static gboolean is_huge_size(guint64 size_kib, guint64 base_page_kib)
+{
+    return size_kib != 0 && size_kib != base_page_kib;
+}
+
 gboolean hv_build_is_huge(const HvBuild *build, guint64 size_kib)
 {
-    return size_kib != 0 && size_kib != build->snapshot->base_page_kib;
+    return is_huge_size(size_kib, build->snapshot->base_page_kib);
 }
 
 /* The XML's own choice of a huge page size, 0 if it makes none. */
@@ -248,23 +254,18 @@ static HvRequest *request_empty(const HvDomain *domain, const HvProperties *prop
     return request;
 }
 
-/* <hugepages> may name the size of a normal page, which is to say none. */
-static gboolean is_huge_size(guint64 page_kib)
-{
-    return page_kib != 0 && page_kib != hv_base_page_kib();
-}
-
-gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties)
+gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties,
+                                    guint64 base_page_kib)
 {
     if (properties->hugepages_kib != 0 || hv_domain_has_bare_hugepages(domain) ||
-        is_huge_size(domain->page_kib))
+        is_huge_size(domain->page_kib, base_page_kib))
         return TRUE;
     for (guint i = 0; i < domain->cells->len; i++)
-        if (is_huge_size(g_array_index(domain->cells, HvCell, i).page_kib))
+        if (is_huge_size(g_array_index(domain->cells, HvCell, i).page_kib, base_page_kib))
             return TRUE;
     for (guint i = 0; i < domain->devices->len; i++) {
         const HvMemoryDevice *device = &g_array_index(domain->devices, HvMemoryDevice, i);
-        if (device->model != HV_MEMORY_NOT_COUNTED && is_huge_size(device->page_kib))
+        if (device->model != HV_MEMORY_NOT_COUNTED && is_huge_size(device->page_kib, base_page_kib))
             return TRUE;
     }
     return FALSE;

@@ -36,8 +36,12 @@ typedef struct {
     GPtrArray *warnings;  /* char *; those of the properties come first */
 } HvRequest;
 
-/* Does this VM have anything to do with huge pages? Cheap: no settings, no snapshot needed. */
-gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties);
+/*
+ * Does this VM have anything to do with huge pages? Cheap: no settings, no snapshot needed.
+ * base_page_kib: hv_platform_base_page_kib().
+ */
+gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties,
+                                    guint64 base_page_kib);
 
 /*
  * uuid: the host's, or NULL; must agree with the XML's. Errors: PROPERTY, XML,

@@ -3,7 +3,7 @@
  * Files read (all below the injected root):
  *   /sys/kernel/mm/hugepages/hugepages-<KiB>kB/{resv_hugepages,nr_overcommit_hugepages,demote_size}
  *   /sys/devices/system/node/nodeN/{meminfo,hugepages/hugepages-<KiB>kB/...}
- *   /proc/meminfo, /proc/zoneinfo, /proc/sys/kernel/{arch,osrelease}
+ *   /proc/meminfo, /proc/zoneinfo, and those of platform.c
  * A kernel without NUMA has no node directories: its global pools are then node 0's.
  * A kernel that sets up memory lazily shows a fraction of it in the node's meminfo
  * but all of it in /proc/meminfo: so the only node is read from there.
@@ -15,7 +15,6 @@
 #include "error.h"
 #include "page-size.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define SYS_HUGEPAGES "/sys/kernel/mm/hugepages"
@@ -309,44 +308,16 @@ static void read_watermarks(const HvRoot *root, HvSnapshot *snapshot)
     }
 }
 
-/* "6.1.0-13-amd64" */
-static guint read_kernel_version(const HvRoot *root)
-{
-    unsigned major, minor;
-    g_autofree char *text = hv_root_read_text(root, "/proc/sys/kernel/osrelease", 128, NULL);
-    return text != NULL && sscanf(text, "%3u.%3u", &major, &minor) == 2
-               ? HV_KERNEL_VERSION(major, minor)
-               : 0;
-}
-
-static char *read_arch(const HvRoot *root)
-{
-    g_autofree char *text = hv_root_read_text(root, "/proc/sys/kernel/arch", 64, NULL);
-    if (text != NULL)
-        return g_strdup(g_strstrip(text));
-#if defined(__x86_64__)
-    return g_strdup("x86_64");
-#elif defined(__powerpc64__)
-    return g_strdup("ppc64le");
-#elif defined(__aarch64__)
-    return g_strdup("aarch64");
-#elif defined(__s390x__)
-    return g_strdup("s390x");
-#else
-    return g_strdup("unknown");
-#endif
-}
-
 HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error)
 {
     g_auto(MemInfo) host = {0};
     if (!mem_info_read(root, "/proc/meminfo", &host, error))
         return NULL;
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_new();
-    snapshot->arch = read_arch(root);
-    snapshot->kernel_version = read_kernel_version(root);
+    snapshot->arch = hv_platform_arch(root);
+    snapshot->kernel_version = hv_platform_kernel_version(root);
     snapshot->mem_available_kib = mem_info_kib(&host, "MemAvailable");
-    snapshot->base_page_kib = hv_base_page_kib();
+    snapshot->base_page_kib = hv_platform_base_page_kib(root);
     if (!read_sizes(root, mem_info_kib(&host, "Hugepagesize"), snapshot, error) ||
         !read_nodes(root, &host, snapshot, error) || !mem_info_check(&host, error))
         return NULL;

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "node-set.h"
-#include "root.h"
+#include "platform.h"
 
 typedef struct {
     int id;
@@ -40,8 +40,6 @@ typedef struct {
 #define HV_DISTANCE_LOCAL 10u
 #define HV_DISTANCE_REMOTE 20u
 
-#define HV_KERNEL_VERSION(major, minor) ((major)*1000u + (minor))
-
 typedef struct {
     GArray *nodes; /* HvNode, ascending id */
     GArray *sizes; /* HvPageSize, ascending size */
@@ -49,7 +47,7 @@ typedef struct {
     guint64 mem_available_kib;
     guint64 base_page_kib;
     guint kernel_version; /* HV_KERNEL_VERSION; 0: not known */
-    char *arch;           /* "x86_64", "ppc64le", ... */
+    char *arch;           /* "x86_64", "ppc64le", ...; "unknown" */
     GArray *distances;    /* guint, of topology.h: a row per node; empty: not read */
 } HvSnapshot;
 

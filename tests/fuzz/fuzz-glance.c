@@ -25,7 +25,7 @@ static gboolean wants_hugepages(const HvDomain *domain)
     g_autoptr(HvProperties) properties = hv_properties_read(NULL, domain, NULL);
     return properties == NULL ? g_hash_table_contains(domain->ovirt_custom, "hugepages") ||
                                     g_hash_table_contains(domain->hugevm_custom, "hugepages")
-                              : hv_request_wants_hugepages(domain, properties);
+                              : hv_request_wants_hugepages(domain, properties, 4);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -6,7 +6,6 @@
 #include "vm-fixture.h"
 
 #include "error.h"
-#include "page-size.h"
 
 #define CONF "/etc/hugevm/hugevm.conf"
 #define MOUNTS "/proc/self/mounts"
@@ -413,9 +412,7 @@ static void test_normal_pages_need_neither_configuration_nor_ledger(void)
     tree_write(fake.directory, CONF, "garbage\n");
     tree_write(fake.directory, "/run/hugevm/ledger.json", "{{{");
     tree_write(fake.directory, "/run/hugevm/ledger.copy.json", "");
-    g_autofree char *backing = g_strdup_printf(
-        "<hugepages><page size='%" G_GUINT64_FORMAT "'/></hugepages>", hv_base_page_kib());
-    g_autofree char *xml = plain_vm(backing);
+    g_autofree char *xml = plain_vm("<hugepages><page size='4'/></hugepages>");
     g_autoptr(HvOutcome) outcome = claim_for_libvirtd(host.agent, xml, &error);
     g_assert_no_error(error);
     g_assert_cmpstr(outcome->xml, ==, xml);

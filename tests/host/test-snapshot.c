@@ -69,7 +69,7 @@ static void test_one_node_is_read_whole(void)
     g_autoptr(HvSnapshot) snapshot = read_tree("one-node.txt");
     g_assert_cmpstr(snapshot->arch, ==, "x86_64");
     g_assert_cmpuint(snapshot->mem_available_kib, ==, 8388608);
-    g_assert_cmpuint(snapshot->base_page_kib, ==, (guint64)sysconf(_SC_PAGESIZE) / 1024);
+    g_assert_cmpuint(snapshot->base_page_kib, ==, 4);
     g_assert_cmpuint(snapshot->nodes->len, ==, 1);
     const HvNode *node = hv_snapshot_node(snapshot, 0);
     g_assert_cmpuint(node->mem_total_kib, ==, 16777216);
@@ -270,7 +270,7 @@ static void test_files_that_older_kernels_lack_are_zero(void)
     g_assert_cmpuint(hv_snapshot_size(snapshot, 1048576)->demote_size_kib, ==, 0);
     g_assert_cmpuint(hv_snapshot_node(snapshot, 0)->low_watermark_kib, ==, 0);
     assert_pool(snapshot, 0, 2048, 100, 60, 0);
-    g_assert_nonnull(snapshot->arch); /* this program's own */
+    g_assert_cmpstr(snapshot->arch, ==, "unknown"); /* not that of this machine */
 }
 
 /* The error must say which file it was. */

@@ -3,6 +3,7 @@
  * Fixture trees: a host's /proc and /sys, made from a few lines of text.
  *
  *   arch x86_64
+ *   page KIB                                     a normal page; before any node; else 4
  *   mem available=KIB default=KIB [total=KIB free=KIB]   default: huge page size, 0: none
  *   size KIB resv=N overcommit=N demote=KIB      one huge page size
  *   node ID total=KIB free=KIB file=KIB slab=KIB low=KIB
@@ -16,7 +17,6 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define TREE_NODES "/sys/devices/system/node"
 #define TREE_SIZES "/sys/kernel/mm/hugepages"
@@ -110,6 +110,7 @@ typedef struct {
     guint64 slab_kib;
     guint64 available_kib;
     guint64 default_kib;
+    guint64 page_kib;
     gboolean has_nodes;
 } TreeMemory;
 
@@ -151,6 +152,18 @@ static inline void tree_write_memory(const char *directory, const TreeMemory *me
                 memory->slab_kib, huge);
 }
 
+/* The start of any process's map: its program, which is in normal pages. */
+static inline void tree_write_page(const char *directory, guint64 page_kib)
+{
+    tree_printf(directory, "/proc/self/smaps",
+                "aaaaaaaa0000-aaaaaaad0000 r-xp 00000000 fe:01 4711  /usr/bin/cat\n"
+                "Size:                192 kB\n"
+                "KernelPageSize:     %4" G_GUINT64_FORMAT " kB\n"
+                "MMUPageSize:        %4" G_GUINT64_FORMAT " kB\n"
+                "THPeligible:    0\n",
+                page_kib, page_kib);
+}
+
 static inline void tree_add_size(const char *directory, char **words)
 {
     guint64 size_kib = g_ascii_strtoull(words[1], NULL, 10);
@@ -168,10 +181,10 @@ static inline void tree_add_size(const char *directory, char **words)
     }
 }
 
-static inline void tree_add_node(const char *directory, char **words, GString *zones)
+static inline void tree_add_node(const char *directory, char **words, guint64 page_kib,
+                                 GString *zones)
 {
     int id = atoi(words[1]);
-    guint64 page_kib = (guint64)sysconf(_SC_PAGESIZE) / 1024;
     g_autofree char *meminfo = g_strdup_printf(TREE_NODES "/node%d/meminfo", id);
     g_autofree char *compact = g_strdup_printf(TREE_NODES "/node%d/compact", id);
     guint64 file_kib = tree_number(words, "file");
@@ -228,7 +241,7 @@ static inline void tree_make(const char *directory, const char *description)
 {
     g_auto(GStrv) lines = g_strsplit(description, "\n", -1);
     g_autoptr(GString) zones = g_string_new(NULL);
-    TreeMemory memory = {0};
+    TreeMemory memory = {.page_kib = 4};
     for (guint i = 0; lines[i] != NULL; i++) {
         g_auto(GStrv) words = g_strsplit_set(lines[i], " ", -1);
         const char *kind = words[0] != NULL ? words[0] : "";
@@ -236,10 +249,12 @@ static inline void tree_make(const char *directory, const char *description)
             tree_add_memory(&memory, words);
         else if (strcmp(kind, "arch") == 0)
             tree_printf(directory, "/proc/sys/kernel/arch", "%s\n", words[1]);
+        else if (strcmp(kind, "page") == 0)
+            memory.page_kib = g_ascii_strtoull(words[1], NULL, 10);
         else if (strcmp(kind, "size") == 0)
             tree_add_size(directory, words);
         else if (strcmp(kind, "node") == 0) {
-            tree_add_node(directory, words, zones);
+            tree_add_node(directory, words, memory.page_kib, zones);
             tree_sum_node(&memory, words);
         } else if (strcmp(kind, "pool") == 0)
             tree_add_pool(directory, words);
@@ -249,6 +264,7 @@ static inline void tree_make(const char *directory, const char *description)
             g_error("tree: what is '%s'?", lines[i]);
     }
     tree_write_memory(directory, &memory);
+    tree_write_page(directory, memory.page_kib);
     tree_write(directory, "/proc/zoneinfo", zones->str);
     tree_write(directory, "/proc/sys/kernel/random/boot_id",
                "0b6b6e4c-0000-4000-8000-000000000001\n");

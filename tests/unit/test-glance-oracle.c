@@ -104,7 +104,7 @@ static int module_says(const char *xml, gsize n)
     g_autoptr(HvDomain) domain = hv_domain_parse(xml, n, NULL);
     g_autoptr(HvProperties) properties =
         domain != NULL ? hv_properties_read(NULL, domain, NULL) : NULL;
-    return properties != NULL ? hv_request_wants_hugepages(domain, properties) : -1;
+    return properties != NULL ? hv_request_wants_hugepages(domain, properties, 4) : -1;
 }
 
 static int check(const char *xml, gsize n)

@@ -162,7 +162,7 @@ static gboolean wants(const char *body, const char *hugepages)
     g_autoptr(GHashTable) agent = g_hash_table_new(g_str_hash, g_str_equal);
     g_hash_table_insert(agent, (gpointer) "hugepages", (gpointer)hugepages);
     g_autoptr(HvProperties) properties = hv_properties_read(agent, domain, NULL);
-    return hv_request_wants_hugepages(domain, properties);
+    return hv_request_wants_hugepages(domain, properties, 4);
 }
 
 static void interest_is_told_without_a_host(void)

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Platform: what kind of machine and kernel a root is of. */
+#pragma once
+
+#include "root.h"
+
+/* The size of a normal page. */
+guint64 hv_platform_base_page_kib(const HvRoot *root);
+
+/* "x86_64", "ppc64le", ...; "unknown" for a tree that does not say. Newly allocated. */
+char *hv_platform_arch(const HvRoot *root);
+
+#define HV_KERNEL_VERSION(major, minor) ((major)*1000u + (minor))
+
+/* HV_KERNEL_VERSION; 0: not known. */
+guint hv_platform_kernel_version(const HvRoot *root);
