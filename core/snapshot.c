@@ -201,7 +201,8 @@ static gboolean read_pool(const HvRoot *root, const char *base, HvPool *pool, GE
     return TRUE;
 }
 
-/* The pools of one node. A memory-less node has a directory without hugepages/. */
+/* The pools of one node. One without memory has no hugepages/ on kernels before 6.1, and pools
+ * whose counters stay 0 since. */
 static gboolean read_node_pools(const HvRoot *root, int node, const char *base,
                                 HvSnapshot *snapshot, GError **error)
 {

@@ -124,9 +124,17 @@ static void test_gaps_between_nodes_are_no_nodes(void)
     assert_pool(snapshot, 17, 2048, 3, 3, 0);
 }
 
-static void test_node_without_memory_has_no_pool(void)
+static void test_node_without_memory_has_empty_pools(void)
 {
     g_autoptr(HvSnapshot) snapshot = read_tree("memoryless-node.txt");
+    g_assert_cmpuint(snapshot->nodes->len, ==, 2);
+    g_assert_cmpuint(hv_snapshot_node(snapshot, 1)->mem_total_kib, ==, 0);
+    assert_pool(snapshot, 1, 2048, 0, 0, 0);
+}
+
+static void test_node_without_memory_may_have_no_pools(void)
+{
+    g_autoptr(HvSnapshot) snapshot = read_tree("memoryless-node-old.txt");
     g_assert_cmpuint(snapshot->nodes->len, ==, 2);
     g_assert_cmpuint(snapshot->pools->len, ==, 1);
     g_assert_null(hv_snapshot_pool(snapshot, 1, 2048));
@@ -415,7 +423,8 @@ int main(int argc, char **argv)
     ADD("persistent-and-in-use-are-told-apart", test_persistent_and_in_use_are_told_apart);
     ADD("unequal-nodes-keep-their-own-numbers", test_unequal_nodes_keep_their_own_numbers);
     ADD("gaps-between-nodes-are-no-nodes", test_gaps_between_nodes_are_no_nodes);
-    ADD("node-without-memory-has-no-pool", test_node_without_memory_has_no_pool);
+    ADD("node-without-memory-has-empty-pools", test_node_without_memory_has_empty_pools);
+    ADD("node-without-memory-may-have-no-pools", test_node_without_memory_may_have_no_pools);
     ADD("kernel-without-numa-is-one-node", test_kernel_without_numa_is_one_node);
     ADD("memory-of-the-only-node-is-the-hosts", test_memory_of_the_only_node_is_the_hosts);
     ADD("kernel-without-huge-pages-has-no-sizes", test_kernel_without_huge_pages_has_no_sizes);
