@@ -137,15 +137,15 @@ static gboolean read_optional_u64(const HvRoot *root, const char *path, guint64 
     return FALSE;
 }
 
-/* demote_size reads as "2048kB". */
-static guint64 read_demote_size_kib(const HvRoot *root, const char *directory)
+/* demote_size reads as "2048kB"; 0 for one that is no part of the size. */
+static guint64 read_demote_size_kib(const HvRoot *root, const char *directory, guint64 size_kib)
 {
     g_autofree char *path = g_strdup_printf(SYS_HUGEPAGES "/%s/demote_size", directory);
     g_autofree char *text = hv_root_read_text(root, path, 64, NULL);
     guint64 kib = 0;
     if (text == NULL || !hv_parse_size_kib(g_strstrip(text), 1, &kib))
         return 0;
-    return kib;
+    return kib > 0 && kib < size_kib && size_kib % kib == 0 ? kib : 0;
 }
 
 static gboolean read_size(const HvRoot *root, const char *directory, HvPageSize *size,
@@ -156,7 +156,7 @@ static gboolean read_size(const HvRoot *root, const char *directory, HvPageSize 
     if (!read_optional_u64(root, resv, &size->resv_pages, error) ||
         !read_optional_u64(root, over, &size->overcommit_pages, error))
         return FALSE;
-    size->demote_size_kib = read_demote_size_kib(root, directory);
+    size->demote_size_kib = read_demote_size_kib(root, directory, size->size_kib);
     return TRUE;
 }
 

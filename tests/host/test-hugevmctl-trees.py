@@ -148,6 +148,12 @@ class Arm64With4KibPages(TreeCase):
         self.allowed([need(32 * MIB, 2)], [], cases.domain(64, page=None), "--property",
                      "hugepages=32M")
 
+    def test_demote_size_that_cannot_be_is_left_alone(self):
+        self.configure(GROWS)
+        (self.root / "sys/kernel/mm/hugepages/hugepages-64kB/demote_size").write_text("2048kB\n")
+        self.allowed([need(2 * MIB, 4)], [], cases.domain(8))
+        self.allowed([need(2 * MIB, 5)], [step("demote", 32 * MIB, 1)], cases.domain(10))
+
     def test_each_size_is_split_into_the_next(self):
         self.configure(GROWS)
         for size_kib, pages, larger_kib in ((64, 17, 2 * MIB), (2 * MIB, 5, 32 * MIB),

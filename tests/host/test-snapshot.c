@@ -201,6 +201,21 @@ static void test_chain_of_demotions_is_read(void)
     assert_size(snapshot, 3, 1048576, 32768, FALSE);
 }
 
+/* Whoever divides by it relies on that. */
+static void test_demotion_into_no_parts_is_none(void)
+{
+    static const char *const texts[] = {"0kB\n",        "2048kB\n", "3000kB\n", "1048576kB\n",
+                                        "16777216kB\n", "kB\n",     "-64kB\n",  "64\n64\n"};
+    g_auto(Tree) tree;
+    tree_init(&tree, "arm64-4k.txt");
+    for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
+        tree_write(tree.directory, TREE_SIZES "/hugepages-2048kB/demote_size", texts[i]);
+        g_autoptr(HvSnapshot) snapshot = read_good(&tree);
+        g_test_message("%s", texts[i]);
+        assert_size(snapshot, 1, 2048, 0, TRUE);
+    }
+}
+
 static void test_kernel_that_cannot_demote(void)
 {
     g_autoptr(HvSnapshot) snapshot = read_tree("ppc64.txt");
@@ -430,6 +445,7 @@ int main(int argc, char **argv)
     ADD("kernel-without-huge-pages-has-no-sizes", test_kernel_without_huge_pages_has_no_sizes);
     ADD("sizes-of-other-machines", test_sizes_of_other_machines);
     ADD("chain-of-demotions-is-read", test_chain_of_demotions_is_read);
+    ADD("demotion-into-no-parts-is-none", test_demotion_into_no_parts_is_none);
     ADD("kernel-that-cannot-demote", test_kernel_that_cannot_demote);
     ADD("many-nodes-are-in-the-order-of-their-numbers",
         test_many_nodes_are_in_the_order_of_their_numbers);
