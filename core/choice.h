@@ -8,7 +8,8 @@
 typedef struct {
     guint64 growable_pages;
     guint64 joined_pages; /* free ones that the VM could have there, and those it gets anyway */
-    guint distance;       /* to where the pages are wanted, as the kernel counts */
+    gboolean is_cpuless;
+    guint distance; /* to where the pages are wanted, as the kernel counts */
 } HvPlace;
 
 /* Is a the better of two for so many pages? Of equal ones neither is. */

@@ -126,6 +126,7 @@ static int choose_node(Planner *planner, const HvNodeSet *allowed, const HvNodeS
         place.joined_pages =
             hv_plus(planner->grown_kib[i] / size_kib, available_at(planner, i, size_kib));
         place.distance = hv_snapshot_distance(snapshot, node, near);
+        place.is_cpuless = node_at(planner, i)->is_cpuless;
         if (best_index < 0 || hv_place_is_better(&place, &best, pages)) {
             best = place;
             best_index = (int)i;

@@ -3,6 +3,7 @@
  * Files read (all below the injected root):
  *   /sys/kernel/mm/hugepages/hugepages-<KiB>kB/{resv_hugepages,nr_overcommit_hugepages,demote_size}
  *   /sys/devices/system/node/nodeN/{meminfo,hugepages/hugepages-<KiB>kB/...}
+ *   /sys/devices/system/node/has_cpu
  *   /proc/meminfo, /proc/zoneinfo, and those of platform.c
  * A kernel without NUMA has no node directories: its global pools are then node 0's.
  * A kernel that sets up memory lazily shows a fraction of it in the node's meminfo
@@ -21,6 +22,7 @@
 #define SYS_NODES "/sys/devices/system/node"
 #define MAX_READS 8
 #define MEMINFO_MAX_BYTES (64 * 1024)
+#define LIST_MAX_BYTES (16 * 1024)
 #define ZONEINFO_MAX_BYTES (16 * 1024 * 1024)
 
 HvSnapshot *hv_snapshot_new(void)
@@ -248,6 +250,19 @@ static gboolean read_node(const HvRoot *root, int id, MemInfo *host, HvSnapshot 
     return read_node_pools(root, id, base, snapshot, error);
 }
 
+/* A host that does not say which nodes have CPUs is taken to have some on all. */
+static void note_cpuless(const HvRoot *root, HvSnapshot *snapshot)
+{
+    HvNodeSet with_cpus;
+    g_autofree char *text = hv_root_read_text(root, SYS_NODES "/has_cpu", LIST_MAX_BYTES, NULL);
+    if (text == NULL || !hv_node_set_parse(g_strstrip(text), &with_cpus))
+        return;
+    for (guint i = 0; i < snapshot->nodes->len; i++) {
+        HvNode *node = &g_array_index(snapshot->nodes, HvNode, i);
+        node->is_cpuless = !hv_node_set_contains(&with_cpus, node->id);
+    }
+}
+
 static gint compare_ids(gconstpointer a, gconstpointer b)
 {
     return *(const int *)a - *(const int *)b;
@@ -269,6 +284,8 @@ static gboolean read_nodes(const HvRoot *root, MemInfo *host, HvSnapshot *snapsh
         if (!read_node(root, g_array_index(ids, int, i), ids->len == 1 ? host : NULL, snapshot,
                        error))
             return FALSE;
+    if (ids->len > 1)
+        note_cpuless(root, snapshot);
     if (ids->len > 0)
         return TRUE;
 

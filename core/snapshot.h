@@ -15,6 +15,7 @@ typedef struct {
     guint64 mem_free_kib;
     guint64 reclaimable_kib;   /* file pages on the LRU lists + SReclaimable */
     guint64 low_watermark_kib; /* sum of the zones' "low" of this node */
+    gboolean is_cpuless;       /* memory that is far from every CPU */
     HvNodeSet cpus;            /* of topology.h: its CPUs; empty: it has none, or not read */
 } HvNode;
 

@@ -336,6 +336,16 @@ class NodeWithoutProcessors(TreeCase):
         self.allowed([need(2 * MIB, 21, node=1)], [step("grow", 2 * MIB, 1, node=1)],
                      cases.domain(42, extra=bound(1)))
 
+    def test_vm_that_may_be_anywhere_grows_where_the_processors_are(self):
+        self.configure(GROWS)
+        self.allowed([need(2 * MIB, 40)], [step("grow", 2 * MIB, 10, node=0)], cases.domain(80))
+
+    def test_it_grows_where_no_other_node_has_the_memory(self):
+        self.configure(GROWS)
+        self.allowed([need(2 * MIB, 600)],
+                     [step("grow", 2 * MIB, 512, node=0), step("grow", 2 * MIB, 58, node=1)],
+                     cases.domain(1200))
+
 
 class PagesOnOneNodeSinceBoot(TreeCase):
     """hugepages=1:2 of 1 GiB."""
