@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The ladder: split larger pages where the plan says so, grow in bounded steps,
- * compact and grow, drop caches and grow; what a node cannot give is tried on
- * other nodes, where any node may serve the need. Between two steps no lock is held: there
- * the host hears of the progress and may cancel, and the deadline is looked at.
+ * compact and grow, drop caches and grow. What a pool cannot give is planned anew
+ * without it: only the planner knows who else may serve a need. The claim stays as it
+ * is, since it names the needs and not the pools. Between two steps no lock is held:
+ * there the host hears of the progress and may cancel, and the deadline is looked at.
  */
 #include "executor.h"
 
@@ -32,9 +33,16 @@ typedef struct {
     const HvExecutor *executor;
     guint64 done_pages;
     guint64 total_pages;
-    HvNodeSet exhausted;  /* nodes that could not give what was planned */
+    HvAttempt attempt;    /* left: what is to be done yet */
     gboolean is_at_floor; /* the last step was cut by the memory kept for the host */
 } Growth;
+
+static void growth_clear(Growth *growth)
+{
+    g_array_unref(growth->attempt.left);
+    g_array_unref(growth->attempt.spent);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Growth, growth_clear)
 
 static gboolean check_go_on(Growth *growth, const HvStep *step, GError **error)
 {
@@ -148,23 +156,7 @@ static void set_short_grant(const Growth *growth, const HvStep *step, guint64 le
                  step->node, step->pages - left, step->pages, size, why);
 }
 
-/* Looks for other nodes for what is missing of a step; FALSE: there are none. */
-static gboolean plan_rest_elsewhere(Growth *growth, const HvStep *step, guint64 left, GArray *steps)
-{
-    const HvExecutor *executor = growth->executor;
-    hv_node_set_add(&growth->exhausted, step->node);
-    if (left > step->movable_pages)
-        return FALSE;
-    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(executor->writer.root, NULL);
-    g_autoptr(HvLedger) ledger = hv_store_read(executor->writer.store, NULL);
-    if (snapshot == NULL || ledger == NULL)
-        return FALSE;
-    HvWorld world = {snapshot, executor->writer.settings, ledger, executor->writer.self_uuid};
-    return hv_plan_elsewhere(&world, step->size_kib, left, &growth->exhausted, steps);
-}
-
-/* Splits as planned; what could not be split is left to be grown as smaller pages. */
-static gboolean demote_step(Growth *growth, const HvStep *step, GArray *steps, GError **error)
+static gboolean demote_step(Growth *growth, const HvStep *step, guint64 *left, GError **error)
 {
     HvSplit split = {step->node, step->size_kib, step->to_kib, step->pages};
     guint64 pages = 0;
@@ -172,39 +164,79 @@ static gboolean demote_step(Growth *growth, const HvStep *step, GArray *steps, G
         !hv_pool_split(&growth->executor->writer, &split, &pages, error))
         return FALSE;
     growth->done_pages += pages;
-    HvStep rest = {.action = HV_STEP_GROW,
-                   .node = step->node,
-                   .size_kib = step->to_kib,
-                   .pages =
-                       (step->pages - MIN(pages, step->pages)) * (step->size_kib / step->to_kib),
-                   .movable_pages = step->movable_pages};
-    if (rest.pages > 0)
-        g_array_append_val(steps, rest);
+    *left = hv_minus(step->pages, pages);
     return TRUE;
 }
 
-gboolean hv_execute_steps(const HvExecutor *executor, const GArray *steps, GError **error)
+static void set_steps(Growth *growth, const GArray *steps)
 {
-    Growth growth = {.executor = executor};
-    g_autoptr(GArray) todo = g_array_copy((GArray *)steps);
-    for (guint i = 0; i < todo->len; i++)
-        growth.total_pages += g_array_index(todo, HvStep, i).pages;
-    for (guint i = 0; i < todo->len; i++) {
-        HvStep step = g_array_index(todo, HvStep, i); /* a copy: the array may grow below */
-        guint64 left = step.pages;
-        if (step.action == HV_STEP_DEMOTE) {
-            if (!demote_step(&growth, &step, todo, error))
-                return FALSE;
-            continue;
-        }
-        if (!grow_step(&growth, &step, &left, error))
+    g_array_set_size(growth->attempt.left, 0);
+    g_array_append_vals(growth->attempt.left, steps->data, steps->len);
+    growth->total_pages = growth->done_pages;
+    for (guint i = 0; i < steps->len; i++)
+        growth->total_pages += g_array_index(steps, HvStep, i).pages;
+}
+
+/* Carries out what is left, until nothing is or the first of these steps fell short. */
+static gboolean run_steps(Growth *growth, GError **error)
+{
+    GArray *todo = growth->attempt.left;
+    while (todo->len > 0) {
+        HvStep *step = &g_array_index(todo, HvStep, 0);
+        guint64 left = step->pages;
+        if (step->action == HV_STEP_DEMOTE ? !demote_step(growth, step, &left, error)
+                                           : !grow_step(growth, step, &left, error))
             return FALSE;
-        if (left > 0 && !plan_rest_elsewhere(&growth, &step, left, todo)) {
-            set_short_grant(&growth, &step, left, error);
-            return FALSE;
+        if (left > 0) {
+            g_array_append_val(growth->attempt.spent, *step);
+            step->pages = left;
+            return TRUE;
         }
+        g_array_remove_index(todo, 0);
     }
     return TRUE;
+}
+
+/*
+ * Another plan for a request of which a step has fallen short. The ledger is read first: a VM that
+ * reports in between then counts twice, not never.
+ */
+static gboolean plan_again(Growth *growth, const HvRequest *request, GError **error)
+{
+    const HvPoolWriter *writer = &growth->executor->writer;
+    const GArray *spent = growth->attempt.spent;
+    const HvStep *step = &g_array_index(spent, HvStep, spent->len - 1);
+    guint64 left = g_array_index(growth->attempt.left, HvStep, 0).pages;
+    g_autoptr(HvLedger) ledger = hv_store_read(writer->store, error);
+    g_autoptr(HvSnapshot) snapshot = ledger != NULL ? hv_snapshot_read(writer->root, error) : NULL;
+    if (snapshot == NULL)
+        return FALSE;
+    HvWorld world = {snapshot, writer->settings, ledger, writer->self_uuid};
+    g_autoptr(HvPlan) plan = hv_plan_again(&world, request, &growth->attempt);
+    if (plan->refusal == NULL)
+        set_steps(growth, plan->steps);
+    else if (step->action == HV_STEP_GROW)
+        set_short_grant(growth, step, left, error);
+    else
+        hv_set_error(error, plan->refusal->code, plan->refusal->hint, "%s", plan->refusal->message);
+    return plan->refusal == NULL;
+}
+
+gboolean hv_execute_steps(const HvExecutor *executor, const HvRequest *request, const GArray *steps,
+                          GError **error)
+{
+    g_auto(Growth) growth = {.executor = executor,
+                             .attempt = {.left = g_array_new(FALSE, TRUE, sizeof(HvStep)),
+                                         .spent = g_array_new(FALSE, TRUE, sizeof(HvStep))}};
+    set_steps(&growth, steps);
+    for (;;) {
+        if (!run_steps(&growth, error))
+            return FALSE;
+        if (growth.attempt.left->len == 0)
+            return TRUE;
+        if (!plan_again(&growth, request, error))
+            return FALSE;
+    }
 }
 
 /*

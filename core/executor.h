@@ -17,11 +17,14 @@ typedef struct {
 } HvExecutor;
 
 /*
- * Carries out the steps. On failure (SHORTAGE, TIMEOUT, CANCELLED, PERMISSION,
+ * Carries out the steps of a plan for the request. Where a pool gives less than that, the
+ * rest is planned anew, without that pool, and so on until nothing is left to plan with.
+ * On failure (SHORTAGE, TIMEOUT, CANCELLED, PERMISSION,
  * LEDGER, SYSTEM) the pages got so far are in the pools and in the ledger as
  * grown: the caller lets go of the claim and calls hv_execute_give_back.
  */
-gboolean hv_execute_steps(const HvExecutor *executor, const GArray *steps, GError **error);
+gboolean hv_execute_steps(const HvExecutor *executor, const HvRequest *request, const GArray *steps,
+                          GError **error);
 
 /*
  * Closes what killed writers left open, and takes away every grown page that

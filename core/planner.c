@@ -24,6 +24,7 @@
 typedef struct {
     const HvWorld *world;
     const GArray *needs;
+    const HvAttempt *attempt; /* NULL: none */
     GArray *steps;
     guint64 *node_kib;  /* growable, by index into snapshot->nodes */
     guint64 *grown_kib; /* planned to be grown, by the same index */
@@ -81,13 +82,14 @@ static guint64 available_at(Planner *planner, guint index, guint64 size_kib)
 
 static guint64 growable_pages(const Planner *planner, guint index, guint64 size_kib)
 {
-    if (hv_snapshot_pool(planner->world->snapshot, node_at(planner, index)->id, size_kib) == NULL)
+    const HvPool *pool =
+        hv_snapshot_pool(planner->world->snapshot, node_at(planner, index)->id, size_kib);
+    if (pool == NULL || hv_attempt_is_spent(planner->attempt, HV_STEP_GROW, pool))
         return 0;
     return MIN(planner->node_kib[index], planner->host_kib) / size_kib;
 }
 
-static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pages,
-                     gboolean is_movable)
+static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pages)
 {
     int node = node_at(planner, index)->id;
     planner->node_kib[index] -= pages * size_kib;
@@ -97,15 +99,10 @@ static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pa
         HvStep *step = &g_array_index(planner->steps, HvStep, i);
         if (step->action == HV_STEP_GROW && step->node == node && step->size_kib == size_kib) {
             step->pages += pages;
-            step->movable_pages += is_movable ? pages : 0;
             return;
         }
     }
-    HvStep step = {.action = HV_STEP_GROW,
-                   .node = node,
-                   .size_kib = size_kib,
-                   .pages = pages,
-                   .movable_pages = is_movable ? pages : 0};
+    HvStep step = {.action = HV_STEP_GROW, .node = node, .size_kib = size_kib, .pages = pages};
     g_array_append_val(planner->steps, step);
 }
 
@@ -139,13 +136,12 @@ static int choose_node(Planner *planner, const HvNodeSet *allowed, const HvNodeS
 static guint64 grow(Planner *planner, const HvNodeSet *allowed, const HvNodeSet *near,
                     guint64 size_kib, guint64 pages)
 {
-    gboolean is_movable = hv_node_set_is_any(allowed);
     while (pages > 0) {
         int index = choose_node(planner, allowed, near, size_kib, pages);
         if (index < 0)
             break;
         guint64 take = MIN(pages, growable_pages(planner, (guint)index, size_kib));
-        add_step(planner, (guint)index, size_kib, take, is_movable);
+        add_step(planner, (guint)index, size_kib, take);
         pages -= take;
     }
     return pages;
@@ -154,6 +150,8 @@ static guint64 grow(Planner *planner, const HvNodeSet *allowed, const HvNodeSet 
 /* Larger pages of this pool that the request leaves to be split, and no step splits yet. */
 static guint64 splittable(const Planner *planner, const HvPool *pool)
 {
+    if (hv_attempt_is_spent(planner->attempt, HV_STEP_DEMOTE, pool))
+        return 0;
     guint64 taken = hv_needs_pages(planner->needs, pool->size_kib);
     for (guint i = 0; i < planner->steps->len; i++) {
         const HvStep *step = &g_array_index(planner->steps, HvStep, i);
@@ -181,8 +179,7 @@ static guint64 demote(Planner *planner, const HvNodeSet *allowed, guint64 size_k
                        .node = pool->node,
                        .size_kib = pool->size_kib,
                        .pages = split,
-                       .to_kib = size_kib,
-                       .movable_pages = hv_node_set_is_any(allowed) ? got : 0};
+                       .to_kib = size_kib};
         if (split > 0)
             g_array_append_val(planner->steps, step);
         pages -= got;
@@ -287,10 +284,27 @@ static void plan_need(Planner *planner, const GArray *needs, guint index)
     g_array_index(planner->missing, guint64, index) = add(planner, need, &need->nodes, left - use);
 }
 
+/* Pages of a size that the steps would bring. */
+static guint64 brought_by(const GArray *steps, guint64 size_kib)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < steps->len; i++) {
+        const HvStep *step = &g_array_index(steps, HvStep, i);
+        if (step->action == HV_STEP_GROW && step->size_kib == size_kib)
+            pages = hv_plus(pages, step->pages);
+        else if (step->action == HV_STEP_DEMOTE && step->to_kib == size_kib)
+            pages = hv_plus(pages, step->pages * (step->size_kib / size_kib));
+    }
+    return pages;
+}
+
 /* Pages that an earlier plan for this very start may have added already. */
 static guint64 got_before(const Planner *planner, guint64 size_kib)
 {
     const HvWorld *world = planner->world;
+    if (planner->attempt != NULL)
+        return hv_minus(hv_needs_pages(planner->needs, size_kib),
+                        brought_by(planner->attempt->left, size_kib));
     const HvClaim *own =
         world->self_uuid != NULL ? hv_ledger_claim(world->ledger, world->self_uuid) : NULL;
     return own != NULL ? hv_needs_pages(own->needs, size_kib) : 0;
@@ -364,6 +378,11 @@ static guint64 next_size_kib(const GArray *needs, guint64 below_kib)
 
 HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request)
 {
+    return hv_plan_again(world, request, NULL);
+}
+
+HvPlan *hv_plan_again(const HvWorld *world, const HvRequest *request, const HvAttempt *attempt)
+{
     HvPlan *plan = g_new0(HvPlan, 1);
     plan->steps = g_array_new(FALSE, TRUE, sizeof(HvStep));
     plan->missing = g_array_new(FALSE, TRUE, sizeof(guint64));
@@ -376,6 +395,7 @@ HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request)
     Planner planner;
     planner_init(&planner, world, plan->steps);
     planner.needs = request->needs;
+    planner.attempt = attempt;
     planner.missing = plan->missing;
     guint64 size_kib = next_size_kib(request->needs, G_MAXUINT64);
     for (; size_kib != 0; size_kib = next_size_kib(request->needs, size_kib)) {
@@ -404,22 +424,14 @@ const char *hv_step_action_name(HvStepAction action)
     return action == HV_STEP_DEMOTE ? "demote" : "grow";
 }
 
-gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages,
-                           const HvNodeSet *exhausted, GArray *steps)
+gboolean hv_attempt_is_spent(const HvAttempt *attempt, HvStepAction action, const HvPool *pool)
 {
-    Planner planner;
-    g_autoptr(GArray) found = g_array_new(FALSE, TRUE, sizeof(HvStep));
-    planner_init(&planner, world, found);
-    for (guint i = 0; i < world->snapshot->nodes->len; i++)
-        if (hv_node_set_contains(exhausted, node_at(&planner, i)->id))
-            planner.node_kib[i] = 0;
-    HvNodeSet any = {0};
-    guint64 left = grow(&planner, &any, &any, size_kib, pages);
-    planner_clear(&planner);
-    if (left > 0)
-        return FALSE;
-    g_array_append_vals(steps, found->data, found->len);
-    return TRUE;
+    for (guint i = 0; attempt != NULL && i < attempt->spent->len; i++) {
+        const HvStep *step = &g_array_index(attempt->spent, HvStep, i);
+        if (step->action == action && step->node == pool->node && step->size_kib == pool->size_kib)
+            return TRUE;
+    }
+    return FALSE;
 }
 
 guint64 hv_plan_growable_pages(const HvWorld *world, guint64 size_kib, int node)

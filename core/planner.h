@@ -17,10 +17,9 @@ const char *hv_step_action_name(HvStepAction action);
 typedef struct {
     HvStepAction action;
     int node;
-    guint64 size_kib;      /* demote: the larger size */
-    guint64 pages;         /* of size_kib */
-    guint64 to_kib;        /* demote: the smaller size; grow: 0 */
-    guint64 movable_pages; /* smaller pages that any other node could give as well */
+    guint64 size_kib; /* demote: the larger size */
+    guint64 pages;    /* of size_kib */
+    guint64 to_kib;   /* demote: the smaller size; grow: 0 */
 } HvStep;
 
 typedef struct {
@@ -33,12 +32,17 @@ HvPlan *hv_plan_new(const HvWorld *world, const HvRequest *request);
 void hv_plan_free(HvPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvPlan, hv_plan_free)
 
-/*
- * Other places for pages that a node could not give after all. exhausted: the
- * nodes that have been tried. Appends steps; FALSE: there is no such place.
- */
-gboolean hv_plan_elsewhere(const HvWorld *world, guint64 size_kib, guint64 pages,
-                           const HvNodeSet *exhausted, GArray *steps);
+/* How far an earlier plan for the same start has come: a pool gave less than was planned. */
+typedef struct {
+    GArray *left;  /* HvStep: of that plan, what has not been done */
+    GArray *spent; /* HvStep: of all plans so far, what fell short; none of it is planned again */
+} HvAttempt;
+
+/* For the whole request, of which the pages that were got are there, free. NULL: the first plan. */
+HvPlan *hv_plan_again(const HvWorld *world, const HvRequest *request, const HvAttempt *attempt);
+
+/* Has a step of this kind fallen short in this pool? No attempt, no. */
+gboolean hv_attempt_is_spent(const HvAttempt *attempt, HvStepAction action, const HvPool *pool);
 
 /* Pages of one pool to give back now: never more than was added there, never what is promised. */
 guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool);

@@ -123,7 +123,7 @@ static gboolean carry_out(const HvStart *start, HvStore *store, const HvPlan *pl
                                       .self_uuid = start->outcome->request->uuid},
                            .progress = start->vm->progress,
                            .progress_data = start->vm->progress_data};
-    return hv_execute_steps(&executor, plan->steps, error);
+    return hv_execute_steps(&executor, start->outcome->request, plan->steps, error);
 }
 
 static gboolean pin(const HvStart *start, HvStore *store, gint64 deadline_us, GError **error)

@@ -20,6 +20,19 @@ static const char two_nodes[] = "arch x86_64\n"
                                 "pool 0 1048576 total=2 free=2\n"
                                 "pool 1 1048576\n";
 
+/* Node 3 has most memory left, node 1 more than node 2. */
+static const char four_nodes[] = "arch x86_64\n"
+                                 "mem available=33554432 default=2048\n"
+                                 "size 2048\n"
+                                 "node 0 total=16777216 free=16777216\n"
+                                 "node 1 total=16777216 free=16777216\n"
+                                 "node 2 total=16777216 free=8388608\n"
+                                 "node 3 total=33554432 free=33554432\n"
+                                 "pool 0 2048 total=10 free=10\n"
+                                 "pool 1 2048 total=20 free=20\n"
+                                 "pool 2 2048 total=20 free=20\n"
+                                 "pool 3 2048 total=10 free=10\n";
+
 typedef struct {
     HvStore *store;
     HvSettings *settings;
@@ -57,11 +70,46 @@ static HvStep grow_on(int node, guint64 size_kib, guint64 pages)
     return (HvStep){.action = HV_STEP_GROW, .node = node, .size_kib = size_kib, .pages = pages};
 }
 
-static gboolean run_steps(const Bench *bench, const HvStep *steps, guint n, GError **error)
+static void add_need(HvRequest *request, const char *nodes, guint64 size_kib, guint64 pages)
+{
+    HvNeed need = {.size_kib = size_kib, .pages = pages};
+    if (nodes != NULL)
+        g_assert_true(hv_node_set_parse(nodes, &need.nodes));
+    g_array_append_val(request->needs, need);
+}
+
+static HvRequest *request_new(void)
+{
+    HvRequest *request = g_new0(HvRequest, 1);
+    request->name = g_strdup("vm");
+    request->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    request->warnings = g_ptr_array_new_with_free_func(g_free);
+    return request;
+}
+
+static gboolean run_steps_of(const Bench *bench, const HvRequest *request, const HvStep *steps,
+                             guint n, GError **error)
 {
     g_autoptr(GArray) array = g_array_new(FALSE, TRUE, sizeof(HvStep));
     g_array_append_vals(array, steps, n);
-    return hv_execute_steps(&bench->executor, array, error);
+    return hv_execute_steps(&bench->executor, request, array, error);
+}
+
+/* As for a VM that takes all free pages of these nodes, and what the steps bring there. */
+static gboolean run_steps(const Bench *bench, const HvStep *steps, guint n, GError **error)
+{
+    g_autoptr(HvRequest) request = request_new();
+    for (guint i = 0; i < n; i++) {
+        const HvStep *step = &steps[i];
+        gboolean is_split = step->action == HV_STEP_DEMOTE;
+        guint64 size_kib = is_split ? step->to_kib : step->size_kib;
+        g_autofree char *node = g_strdup_printf("%d", step->node);
+        guint64 free_pages = tree_has(fake.directory, TREE_NODES "/node0")
+                                 ? fake_get(step->node, size_kib, "free_hugepages")
+                                 : fake_get(-1, size_kib, "free_hugepages");
+        add_need(request, node, size_kib, free_pages + step->pages * (step->size_kib / size_kib));
+    }
+    return run_steps_of(bench, request, steps, n, error);
 }
 
 static void run_good(const Bench *bench, const HvStep *steps, guint n)
@@ -195,29 +243,100 @@ static void test_short_grant_says_what_was_asked_and_got(void)
     assert_ledger(&bench, 0, SIZE_2M, 3); /* for the give-back that follows */
 }
 
-static void test_movable_pages_are_grown_elsewhere(void)
+static gboolean cancel_on_node_2(gpointer data, guint64 done, guint64 total, const char *what)
 {
-    g_auto(Bench) bench;
-    bench_init(&bench, two_nodes);
-    fake.room_kib[0] = 3 * SIZE_2M;
-    HvStep step = grow_on(0, SIZE_2M, 7);
-    step.movable_pages = 7;
-    run_good(&bench, &step, 1);
-    assert_ledger(&bench, 0, SIZE_2M, 3);
-    assert_ledger(&bench, 1, SIZE_2M, 4);
+    (void)data, (void)done;
+    g_assert_cmpuint(total, ==, 7);
+    return strstr(what, "node 2") != NULL;
 }
 
-static void test_bound_pages_are_not_grown_elsewhere(void)
+/* For a need of so many pages that these nodes may serve: all that is free, and a step of 7 more.
+ */
+static gboolean run_short_step(const Bench *bench, const char *nodes, guint64 pages, GError **error)
+{
+    g_autoptr(HvRequest) request = request_new();
+    add_need(request, nodes, SIZE_2M, pages);
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    return run_steps_of(bench, request, &step, 1, error);
+}
+
+static void test_what_a_node_cannot_give_is_grown_where_it_may_be(void)
+{
+    static const struct {
+        const char *nodes;
+        guint64 pages;
+        int node;
+    } rows[] = {{NULL, 67, 3}, {"0,2", 37, 2}, {"0-1", 37, 1}};
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(Bench) bench;
+        g_autoptr(GError) error = NULL;
+        bench_init(&bench, four_nodes);
+        fake.room_kib[0] = 3 * SIZE_2M;
+        gboolean is_good = run_short_step(&bench, rows[i].nodes, rows[i].pages, &error);
+        g_assert_no_error(error);
+        g_assert_true(is_good);
+        assert_ledger(&bench, 0, SIZE_2M, 3);
+        assert_ledger(&bench, rows[i].node, SIZE_2M, 4);
+        g_assert_cmpuint(fake.n_writes, ==, 4); /* grow, compact, grow; and once there */
+    }
+}
+
+static void test_what_a_node_cannot_give_is_grown_nowhere_else(void)
 {
     g_auto(Bench) bench;
     g_autoptr(GError) error = NULL;
-    bench_init(&bench, two_nodes);
-    fake.room_kib[0] = 3 * SIZE_2M;
-    HvStep step = grow_on(0, SIZE_2M, 7);
-    step.movable_pages = 3; /* 4 are missing */
-    g_assert_false(run_steps(&bench, &step, 1, &error));
+    bench_init(&bench, four_nodes);
+    fake.room_kib[0] = fake.room_kib[2] = 3 * SIZE_2M;
+    g_assert_false(run_short_step(&bench, "0,2", 37, &error));
     g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    g_assert_nonnull(strstr(error->message, "node 2 gave 3 of 4 pages")); /* the last hope */
     g_assert_cmpuint(count_writes("node1"), ==, 0);
+    g_assert_cmpuint(count_writes("node3"), ==, 0);
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+    assert_counts(2, SIZE_2M, 20, 20, 0);
+}
+
+/* Each plan has a node less to ask, so there is an end to it. */
+static void test_every_node_is_asked_once(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, four_nodes);
+    bench.settings->compact = FALSE;
+    for (int node = 0; node < 4; node++)
+        fake.room_kib[node] = SIZE_2M;
+    g_assert_false(run_short_step(&bench, NULL, 67, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    g_assert_cmpuint(fake.n_writes, ==, 4);
+    for (int node = 0; node < 4; node++)
+        assert_ledger(&bench, node, SIZE_2M, 1);
+}
+
+/* use_preallocated_hugepages = false: free pages are for others, whatever happens on the way. */
+static void test_new_plan_leaves_pages_that_were_free_before(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, four_nodes);
+    bench.settings->use_preallocated_hugepages = FALSE;
+    fake.room_kib[0] = 3 * SIZE_2M;
+    g_assert_true(run_short_step(&bench, NULL, 7, &error));
+    g_assert_no_error(error);
+    assert_ledger(&bench, 0, SIZE_2M, 3);
+    assert_ledger(&bench, 3, SIZE_2M, 4);
+}
+
+static void test_progress_tells_of_the_new_plan(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, four_nodes);
+    bench.executor.progress = cancel_on_node_2;
+    fake.room_kib[0] = 3 * SIZE_2M;
+    g_assert_false(run_short_step(&bench, "0,2", 37, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_CANCELLED);
+    g_assert_nonnull(strstr(error->message, "growing 2 MiB pages on node 2, after 3 of 7 pages"));
 }
 
 static void test_floor_counts_at_the_moment_of_the_write(void)
@@ -471,8 +590,14 @@ int main(int argc, char **argv)
     ADD("compaction-can-be-switched-off", test_compaction_can_be_switched_off);
     ADD("caches-are-dropped-only-on-request", test_caches_are_dropped_only_on_request);
     ADD("short-grant-says-what-was-asked-and-got", test_short_grant_says_what_was_asked_and_got);
-    ADD("movable-pages-are-grown-elsewhere", test_movable_pages_are_grown_elsewhere);
-    ADD("bound-pages-are-not-grown-elsewhere", test_bound_pages_are_not_grown_elsewhere);
+    ADD("what-a-node-cannot-give-is-grown-where-it-may-be",
+        test_what_a_node_cannot_give_is_grown_where_it_may_be);
+    ADD("what-a-node-cannot-give-is-grown-nowhere-else",
+        test_what_a_node_cannot_give_is_grown_nowhere_else);
+    ADD("every-node-is-asked-once", test_every_node_is_asked_once);
+    ADD("new-plan-leaves-pages-that-were-free-before",
+        test_new_plan_leaves_pages_that_were_free_before);
+    ADD("progress-tells-of-the-new-plan", test_progress_tells_of_the_new_plan);
     ADD("floor-counts-at-the-moment-of-the-write", test_floor_counts_at_the_moment_of_the_write);
     ADD("cancelled-growth-stops-between-steps", test_cancelled_growth_stops_between_steps);
     ADD("passed-deadline-ends-the-growth", test_passed_deadline_ends_the_growth);

@@ -225,6 +225,32 @@ static void test_short_grant_leaves_everything_as_before(void)
     assert_untouched();
 }
 
+/* 40 pages for a VM that both nodes may serve: 30 are there. */
+static void test_vm_of_several_nodes_starts_where_one_of_them_gives_little(void)
+{
+    static const char xml[] =
+        "<domain type='kvm'><name>vm</name><uuid>" UUID_A "</uuid><memory unit='MiB'>80</memory>"
+        "<memoryBacking><hugepages/></memoryBacking>"
+        "<numatune><memory mode='strict' nodeset='0-1'/></numatune></domain>";
+    for (int has_enough = 0; has_enough <= 1; has_enough++) {
+        g_auto(Host) host = {0};
+        g_autoptr(GError) error = NULL;
+        host_init(&host);
+        fake.room_kib[0] = 3 * SIZE_2M;
+        fake.room_kib[1] = has_enough ? 7 * SIZE_2M : 6 * SIZE_2M;
+        g_autoptr(HvOutcome) outcome = try_claim(host.agent, xml, NULL, &error);
+        if (has_enough) {
+            g_assert_no_error(error);
+            assert_counts(0, SIZE_2M, 13, 13, 0);
+            assert_counts(1, SIZE_2M, 27, 27, 0);
+            tell(hv_lifecycle_gone, host.agent, UUID_A, 0, 0);
+        } else {
+            g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+        }
+        assert_untouched();
+    }
+}
+
 static gboolean cancel_late(gpointer data, guint64 done, guint64 total, const char *what)
 {
     (void)data, (void)total, (void)what;
@@ -387,6 +413,8 @@ static void add_tests_of_failures(void)
     ADD("failed-rollback-is-told-and-done-by-the-next-call",
         test_failed_rollback_is_told_and_done_by_the_next_call);
     ADD("short-grant-leaves-everything-as-before", test_short_grant_leaves_everything_as_before);
+    ADD("vm-of-several-nodes-starts-where-one-of-them-gives-little",
+        test_vm_of_several_nodes_starts_where_one_of_them_gives_little);
     ADD("cancelled-start-leaves-everything-as-before",
         test_cancelled_start_leaves_everything_as_before);
     ADD("late-start-leaves-everything-as-before", test_late_start_leaves_everything_as_before);

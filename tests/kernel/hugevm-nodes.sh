@@ -144,6 +144,19 @@ check "and node 2 has a part in it" [ "$part" -gt 0 -a "$part" -lt $ask ]
 stop moves
 same "after that VM every pool is as it was" "$(pools)" "$narrow"
 
+few=$((ask / 2)) # more than node 2 really has
+vm several $((few * 2)) "<numatune><memory mode='strict' nodeset='0,2'/></numatune>"
+host_up several before several.xml
+same "of a VM that nodes 0 and 2 may serve, each gives what it can, and no other node" \
+    "$(($(pool 0 nr_hugepages) + $(pool 2 nr_hugepages))) on two, $(pool 1 nr_hugepages) $(pool 3 nr_hugepages)" \
+    "$few on two, $reserved 0"
+say "pools $(pools)"
+check "and both have a part in it" \
+    [ "$(pool 0 nr_hugepages)" -gt 0 -a "$(pool 2 nr_hugepages)" -gt 0 ]
+tell several failed
+host_down several
+same "after that VM, too, every pool is as it was" "$(pools)" "$narrow"
+
 vm stays $((ask * 2)) "$(bound 2)"
 host $module $conf before stays.xml >stays.out 2>&1
 answers "the same VM bound to node 2 is refused" stays.out '^before: SHORTAGE: node 2 gave '

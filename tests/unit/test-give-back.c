@@ -148,57 +148,103 @@ static World *uneven_host(void)
     return world;
 }
 
-static gboolean plan_elsewhere(const World *world, guint64 pages, const char *exhausted,
-                               GArray *steps)
+static void attempt_clear(HvAttempt *attempt)
+{
+    g_array_unref(attempt->left);
+    g_array_unref(attempt->spent);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HvAttempt, attempt_clear)
+
+static void attempt_init(HvAttempt *attempt)
+{
+    attempt->left = g_array_new(FALSE, TRUE, sizeof(HvStep));
+    attempt->spent = g_array_new(FALSE, TRUE, sizeof(HvStep));
+}
+
+/* A step fell short, and so many of its pages are still missing. */
+static void attempt_fell_short(HvAttempt *attempt, HvStep step, guint64 left)
+{
+    g_array_append_val(attempt->spent, step);
+    step.pages = left;
+    g_array_append_val(attempt->left, step);
+}
+
+static HvPlan *plan_again(const World *world, const HvAttempt *attempt)
 {
     HvWorld view = world_view(world);
-    HvNodeSet tried = {0};
-    if (exhausted != NULL)
-        g_assert_true(hv_node_set_parse(exhausted, &tried));
-    return hv_plan_elsewhere(&view, SIZE_2M, pages, &tried, steps);
+    return hv_plan_again(&view, world->request, attempt);
 }
 
-static void test_elsewhere_is_not_where_it_failed(void)
+static HvStep grow_on(int node, guint64 pages)
 {
-    g_autoptr(World) world = uneven_host();
-    g_autoptr(GArray) steps = g_array_new(FALSE, TRUE, sizeof(HvStep));
-    g_assert_true(plan_elsewhere(world, 25, "1", steps));
-    g_assert_cmpuint(steps->len, ==, 2);
-    g_assert_cmpint(g_array_index(steps, HvStep, 0).node, ==, 2);
-    g_assert_cmpuint(g_array_index(steps, HvStep, 0).pages, ==, 20);
-    g_assert_cmpint(g_array_index(steps, HvStep, 1).node, ==, 0);
-    g_assert_cmpuint(g_array_index(steps, HvStep, 1).pages, ==, 5);
+    return (HvStep){.action = HV_STEP_GROW, .node = node, .size_kib = SIZE_2M, .pages = pages};
 }
 
-static void test_elsewhere_without_room_adds_no_step(void)
+/* Node 1 should have grown 25 pages, and gave the first 5 of them. */
+static World *short_host(void)
 {
-    g_autoptr(World) world = uneven_host();
-    g_autoptr(GArray) steps = g_array_new(FALSE, TRUE, sizeof(HvStep));
-    g_assert_false(plan_elsewhere(world, 31, "1", steps));
-    g_assert_false(plan_elsewhere(world, 1, "0-2", steps));
-    g_assert_cmpuint(steps->len, ==, 0);
+    World *world = uneven_host();
+    HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, 1);
+    pool->total_pages = pool->free_pages = 5;
+    world_grown(world, 1, SIZE_2M, 5);
+    return world;
 }
 
-static void test_elsewhere_keeps_the_steps_that_are_there(void)
+static void test_new_plan_grows_where_it_has_not_failed(void)
 {
-    g_autoptr(World) world = uneven_host();
-    g_autoptr(GArray) steps = g_array_new(FALSE, TRUE, sizeof(HvStep));
-    HvStep first = {.action = HV_STEP_GROW, .node = 1, .size_kib = SIZE_2M, .pages = 3};
-    g_array_append_val(steps, first);
-    g_assert_true(plan_elsewhere(world, 2, "1", steps));
-    g_assert_cmpuint(steps->len, ==, 2);
-    g_assert_cmpuint(g_array_index(steps, HvStep, 0).pages, ==, 3);
+    g_auto(HvAttempt) attempt;
+    attempt_init(&attempt);
+    g_autoptr(World) world = short_host();
+    world_need(world, ANY, SIZE_2M, 30);
+    attempt_fell_short(&attempt, grow_on(1, 25), 20);
+    g_autoptr(HvPlan) plan = plan_again(world, &attempt);
+    assert_allowed(plan, 2);
+    assert_grows(plan, 0, 2, SIZE_2M, 20);
+    assert_grows(plan, 1, 0, SIZE_2M, 5);
 }
 
-static void test_only_unbound_growth_may_move(void)
+static void test_new_plan_stays_on_the_nodes_of_the_need(void)
 {
-    g_autoptr(World) world = uneven_host();
-    world_need(world, "1", SIZE_2M, 4);
-    world_need(world, ANY, SIZE_2M, 6);
-    g_autoptr(HvPlan) plan = world_plan(world);
+    g_auto(HvAttempt) attempt;
+    attempt_init(&attempt);
+    g_autoptr(World) world = short_host();
+    world_need(world, "0-1", SIZE_2M, 15);
+    attempt_fell_short(&attempt, grow_on(1, 15), 10);
+    g_autoptr(HvPlan) plan = plan_again(world, &attempt);
     assert_allowed(plan, 1);
-    assert_grows(plan, 0, 1, SIZE_2M, 10);
-    g_assert_cmpuint(g_array_index(plan->steps, HvStep, 0).movable_pages, ==, 6);
+    assert_grows(plan, 0, 0, SIZE_2M, 10);
+    world_need(world, "1", SIZE_2M, 6); /* 5 are there, and node 1 is not asked again */
+    g_autoptr(HvPlan) bound = plan_again(world, &attempt);
+    assert_refused(bound);
+}
+
+static void test_new_plan_is_refused_where_all_have_failed(void)
+{
+    g_auto(HvAttempt) attempt;
+    attempt_init(&attempt);
+    g_autoptr(World) world = short_host();
+    world_need(world, ANY, SIZE_2M, 6);
+    for (int node = 0; node < 3; node++)
+        attempt_fell_short(&attempt, grow_on(node, 1), 1);
+    g_autoptr(HvPlan) plan = plan_again(world, &attempt);
+    assert_refused(plan);
+}
+
+/* Of 9 free pages on node 1, 4 were there before the VM. */
+static void test_new_plan_counts_pages_that_were_got_as_the_vms(void)
+{
+    g_auto(HvAttempt) attempt;
+    attempt_init(&attempt);
+    g_autoptr(World) world = short_host();
+    HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, 1);
+    pool->total_pages = pool->free_pages = 9;
+    world->settings->use_preallocated_hugepages = FALSE;
+    world_claim(world, world->request->uuid, HV_CLAIM_CLAIMED, ANY, SIZE_2M, 12);
+    world_need(world, ANY, SIZE_2M, 12);
+    attempt_fell_short(&attempt, grow_on(1, 12), 7);
+    g_autoptr(HvPlan) plan = plan_again(world, &attempt);
+    assert_allowed(plan, 1);
+    assert_grows(plan, 0, 2, SIZE_2M, 7);
 }
 
 static guint64 allocatable(const World *world, int node)
@@ -350,10 +396,12 @@ int main(int argc, char **argv)
     ADD("under-way-is-not-given-twice", test_give_back_under_way_is_not_given_twice);
     ADD("switch-of-dynamic-allocation-does-not-hold-pages-back",
         test_switch_of_dynamic_allocation_does_not_hold_pages_back);
-    ADD("elsewhere-is-not-where-it-failed", test_elsewhere_is_not_where_it_failed);
-    ADD("elsewhere-without-room-adds-no-step", test_elsewhere_without_room_adds_no_step);
-    ADD("elsewhere-keeps-the-steps-that-are-there", test_elsewhere_keeps_the_steps_that_are_there);
-    ADD("only-unbound-growth-may-move", test_only_unbound_growth_may_move);
+    ADD("new-plan-grows-where-it-has-not-failed", test_new_plan_grows_where_it_has_not_failed);
+    ADD("new-plan-stays-on-the-nodes-of-the-need", test_new_plan_stays_on_the_nodes_of_the_need);
+    ADD("new-plan-is-refused-where-all-have-failed",
+        test_new_plan_is_refused_where_all_have_failed);
+    ADD("new-plan-counts-pages-that-were-got-as-the-vms",
+        test_new_plan_counts_pages_that_were_got_as_the_vms);
     ADD("allocatable-is-what-a-bound-vm-could-have",
         test_allocatable_is_what_a_bound_vm_could_have);
     ADD("allocatable-is-exact", test_allocatable_is_exact);
