@@ -9,10 +9,12 @@
 #include "executor.h"
 
 #include "error.h"
+#include "free-blocks.h"
 #include "page-size.h"
 
 #define STEP_TARGET_US (100 * 1000)
 #define FIRST_STEP_KIB (128 * 1024)
+#define EASY_STEP_KIB (4 * 1024 * 1024) /* at 50 us per 2 MiB, a slow host, 100 ms */
 
 /* Growth, one bounded step: as much as asked, as the floor allows at this moment. */
 static guint64 decide_growth(const HvWorld *world, const HvPool *pool, guint64 pages)
@@ -79,10 +81,20 @@ static guint64 next_step_pages(guint64 pages, gint64 took_us)
     return MAX(1, pages * (guint64)CLAMP(scale_percent, 25, 400) / 100);
 }
 
+/*
+ * Before a page's price is known: few, since the kernel may have to clear the memory for each
+ * one first. Pages that need only be taken off its lists of free blocks are cheap.
+ */
+static guint64 first_step_pages(const HvRoot *root, const HvStep *step)
+{
+    guint64 easy_kib = hv_free_blocks_kib(root, step->node, step->size_kib);
+    return MAX(1, MAX(FIRST_STEP_KIB, MIN(easy_kib, EASY_STEP_KIB)) / step->size_kib);
+}
+
 /* Grows until the step's pages are there or the kernel gives fewer than asked. */
 static gboolean grow_until_short(Growth *growth, const HvStep *step, guint64 *left, GError **error)
 {
-    guint64 chunk = MAX(1, FIRST_STEP_KIB / step->size_kib);
+    guint64 chunk = first_step_pages(growth->executor->writer.root, step);
     while (*left > 0) {
         if (!check_go_on(growth, step, error))
             return FALSE;

@@ -53,11 +53,21 @@ static void settle_size(HvTransaction *transaction, const HvSnapshot *snapshot, 
     }
 }
 
-/* The pools as they are now, those of one size settled; inside an open transaction. */
+/* The pools of a size as they are now, settled; inside an open transaction. */
 static HvSnapshot *read_settled(const HvPoolWriter *writer, HvTransaction *transaction,
                                 guint64 size_kib, GError **error)
 {
-    HvSnapshot *snapshot = hv_snapshot_read(writer->root, error);
+    HvSnapshot *snapshot = hv_snapshot_read_size(writer->root, size_kib, error);
+    if (snapshot != NULL)
+        settle_size(transaction, snapshot, size_kib);
+    return snapshot;
+}
+
+/* The same after a write, when no memory has to be known. */
+static HvSnapshot *read_back(const HvPoolWriter *writer, HvTransaction *transaction,
+                             guint64 size_kib, GError **error)
+{
+    HvSnapshot *snapshot = hv_snapshot_read_pools(writer->root, size_kib, error);
     if (snapshot != NULL)
         settle_size(transaction, snapshot, size_kib);
     return snapshot;
@@ -149,7 +159,7 @@ static gboolean record(const HvPoolWriter *writer, const HvResize *resize, Write
         hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
     if (transaction == NULL)
         return FALSE;
-    g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, resize->size_kib, error);
+    g_autoptr(HvSnapshot) snapshot = read_back(writer, transaction, resize->size_kib, error);
     const HvPool *pool = snapshot != NULL ? find_pool(snapshot, resize, error) : NULL;
     if (pool == NULL)
         return FALSE;
@@ -278,7 +288,7 @@ static gboolean record_handover(const HvPoolWriter *writer, guint64 size_kib, gu
     g_autoptr(HvTransaction) transaction =
         hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
     g_autoptr(HvSnapshot) snapshot =
-        transaction != NULL ? read_settled(writer, transaction, size_kib, error) : NULL;
+        transaction != NULL ? read_back(writer, transaction, size_kib, error) : NULL;
     if (snapshot == NULL)
         return FALSE;
     for (guint i = 0; i < snapshot->pools->len; i++) {
@@ -333,9 +343,10 @@ static gboolean announce_split(const HvPoolWriter *writer, const HvSplit *split,
         hv_transaction_begin(writer->store, writer->deadline_us, error);
     if (transaction == NULL)
         return FALSE;
-    g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, split->size_kib, error);
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(writer->root, error);
     if (snapshot == NULL)
         return FALSE;
+    settle_size(transaction, snapshot, split->size_kib);
     settle_size(transaction, snapshot, split->to_kib);
     const HvPool *large = hv_snapshot_pool(snapshot, split->node, split->size_kib);
     const HvPool *small = hv_snapshot_pool(snapshot, split->node, split->to_kib);
@@ -371,9 +382,10 @@ static gboolean record_split(const HvPoolWriter *writer, const HvSplit *split, g
         hv_transaction_begin(writer->store, g_get_monotonic_time() + RECORD_LOCK_US, error);
     if (transaction == NULL)
         return FALSE;
-    g_autoptr(HvSnapshot) snapshot = read_settled(writer, transaction, split->size_kib, error);
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(writer->root, error);
     if (snapshot == NULL)
         return FALSE;
+    settle_size(transaction, snapshot, split->size_kib);
     settle_size(transaction, snapshot, split->to_kib);
     const HvPool *pool = hv_snapshot_pool(snapshot, split->node, split->size_kib);
     *pages = MIN(*pages, hv_minus(large_before, pool != NULL ? pool->total_pages : large_before));

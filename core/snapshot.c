@@ -162,15 +162,16 @@ static gboolean read_size(const HvRoot *root, const char *directory, HvPageSize 
     return TRUE;
 }
 
-static gboolean read_sizes(const HvRoot *root, guint64 default_kib, HvSnapshot *snapshot,
-                           GError **error)
+/* only_kib: no other size; 0: all. */
+static gboolean read_sizes(const HvRoot *root, guint64 default_kib, guint64 only_kib,
+                           HvSnapshot *snapshot, GError **error)
 {
     g_auto(GStrv) names = hv_root_list(root, SYS_HUGEPAGES, error);
     if (names == NULL)
         return FALSE;
     for (guint i = 0; names[i] != NULL; i++) {
         HvPageSize size = {.size_kib = size_of_directory(names[i])};
-        if (size.size_kib == 0)
+        if (size.size_kib == 0 || (only_kib != 0 && size.size_kib != only_kib))
             continue;
         size.is_default = size.size_kib == default_kib;
         if (!read_size(root, names[i], &size, error))
@@ -232,7 +233,7 @@ static gboolean fill_node_memory(HvNode *node, MemInfo *info, GError **error)
     return mem_info_check(info, error);
 }
 
-/* host: where this is the only node, the host's memory is the node's; NULL else. */
+/* host: where this is the only node, the host's memory is the node's, or none; NULL else. */
 static gboolean read_node(const HvRoot *root, int id, MemInfo *host, HvSnapshot *snapshot,
                           GError **error)
 {
@@ -263,6 +264,12 @@ static void note_cpuless(const HvRoot *root, HvSnapshot *snapshot)
     }
 }
 
+/* Instead of the host's, where no memory is wanted: that of all nodes. */
+static MemInfo mem_info_none(void)
+{
+    return (MemInfo){.text = g_strdup("")};
+}
+
 static gint compare_ids(gconstpointer a, gconstpointer b)
 {
     return *(const int *)a - *(const int *)b;
@@ -280,11 +287,11 @@ static gboolean read_nodes(const HvRoot *root, MemInfo *host, HvSnapshot *snapsh
             g_array_append_val(ids, id);
     }
     g_array_sort(ids, compare_ids);
+    gboolean is_shared = ids->len == 1 || host->path == NULL;
     for (guint i = 0; i < ids->len; i++)
-        if (!read_node(root, g_array_index(ids, int, i), ids->len == 1 ? host : NULL, snapshot,
-                       error))
+        if (!read_node(root, g_array_index(ids, int, i), is_shared ? host : NULL, snapshot, error))
             return FALSE;
-    if (ids->len > 1)
+    if (!is_shared)
         note_cpuless(root, snapshot);
     if (ids->len > 0)
         return TRUE;
@@ -328,6 +335,21 @@ static void read_watermarks(const HvRoot *root, HvSnapshot *snapshot)
 
 HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error)
 {
+    return hv_snapshot_read_size(root, 0, error);
+}
+
+HvSnapshot *hv_snapshot_read_pools(const HvRoot *root, guint64 size_kib, GError **error)
+{
+    g_auto(MemInfo) none = mem_info_none();
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_new();
+    if (!read_sizes(root, 0, size_kib, snapshot, error) ||
+        !read_nodes(root, &none, snapshot, error))
+        return NULL;
+    return g_steal_pointer(&snapshot);
+}
+
+HvSnapshot *hv_snapshot_read_size(const HvRoot *root, guint64 size_kib, GError **error)
+{
     g_auto(MemInfo) host = {0};
     if (!mem_info_read(root, "/proc/meminfo", &host, error))
         return NULL;
@@ -336,7 +358,7 @@ HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error)
     snapshot->kernel_version = hv_platform_kernel_version(root);
     snapshot->mem_available_kib = mem_info_kib(&host, "MemAvailable");
     snapshot->base_page_kib = hv_platform_base_page_kib(root);
-    if (!read_sizes(root, mem_info_kib(&host, "Hugepagesize"), snapshot, error) ||
+    if (!read_sizes(root, mem_info_kib(&host, "Hugepagesize"), size_kib, snapshot, error) ||
         !read_nodes(root, &host, snapshot, error) || !mem_info_check(&host, error))
         return NULL;
     read_watermarks(root, snapshot);

@@ -58,6 +58,12 @@ typedef struct {
  * with malformed content is HV_ERROR_SYSTEM and names the file.
  */
 HvSnapshot *hv_snapshot_read(const HvRoot *root, GError **error);
+
+/* The same of one page size, for whoever is about to write its pools. */
+HvSnapshot *hv_snapshot_read_size(const HvRoot *root, guint64 size_kib, GError **error);
+
+/* Its pools and nothing else, to see what came of a write: nodes without their memory. */
+HvSnapshot *hv_snapshot_read_pools(const HvRoot *root, guint64 size_kib, GError **error);
 HvSnapshot *hv_snapshot_new(void); /* empty, for tests */
 void hv_snapshot_free(HvSnapshot *snapshot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvSnapshot, hv_snapshot_free)

@@ -2,6 +2,7 @@
 #include "fake-kernel.h"
 
 #include "executor.h"
+#include "page-size.h"
 
 #define SIZE_2M ((guint64)2048)
 #define SIZE_1G ((guint64)1048576)
@@ -161,6 +162,32 @@ static void test_growth_goes_in_bounded_steps(void)
     g_assert_cmpuint(fake.writes[0].value, <=, 10 + 64); /* 128 MiB to begin with */
     assert_counts(0, SIZE_2M, 2010, 2010, 0);
     assert_ledger(&bench, 0, SIZE_2M, 2000);
+}
+
+/* Memory in large pieces costs the kernel nothing: no need to feel one's way. */
+static void test_first_step_takes_what_is_free_in_large_blocks(void)
+{
+    static const struct {
+        int node;
+        guint64 blocks, first_pages;
+    } rows[] = {
+        {0, 30, 64}, {0, 500, 500}, {0, 9000, 2000}, {1, 500, 64} /* of another node */
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(Bench) bench;
+        bench_init(&bench, two_nodes);
+        guint order = 9; /* of 2 MiB where a page has 4 KiB */
+        g_autoptr(GString) line = g_string_new(NULL);
+        g_string_printf(line, "Node %d, zone Normal", rows[i].node);
+        for (guint k = 0; k < order; k++)
+            g_string_append(line, " 9999");
+        g_string_append_printf(line, " %" G_GUINT64_FORMAT "\n", rows[i].blocks);
+        tree_write(fake.directory, "/proc/buddyinfo", line->str);
+        HvStep step = grow_on(0, SIZE_2M, 2000);
+        run_good(&bench, &step, 1);
+        assert_write(0, NODE0_2M, 10 + rows[i].first_pages);
+        assert_ledger(&bench, 0, SIZE_2M, 2000);
+    }
 }
 
 static void test_no_steps_write_nothing(void)
@@ -583,6 +610,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("growth-writes-the-nodes-own-files", test_growth_writes_the_nodes_own_files);
     ADD("growth-goes-in-bounded-steps", test_growth_goes_in_bounded_steps);
+    ADD("first-step-takes-what-is-free-in-large-blocks",
+        test_first_step_takes_what_is_free_in_large_blocks);
     ADD("no-steps-write-nothing", test_no_steps_write_nothing);
     ADD("kernel-without-numa-is-grown-by-its-only-file",
         test_kernel_without_numa_is_grown_by_its_only_file);

@@ -2,6 +2,8 @@
 #include "tree.h"
 
 #include "error.h"
+#include "free-blocks.h"
+#include "page-size.h"
 #include "snapshot.h"
 
 typedef struct {
@@ -248,6 +250,89 @@ static void test_pools_are_in_the_order_of_nodes_then_sizes(void)
     }
 }
 
+static void assert_same_pools(const HvSnapshot *part, const HvSnapshot *whole, guint64 size_kib)
+{
+    guint n = 0;
+    for (guint i = 0; i < whole->pools->len; i++) {
+        const HvPool *pool = &g_array_index(whole->pools, HvPool, i);
+        if (pool->size_kib == size_kib)
+            g_assert_cmpmem(&g_array_index(part->pools, HvPool, n++), sizeof *pool, pool,
+                            sizeof *pool);
+    }
+    g_assert_cmpuint(part->pools->len, ==, n);
+    g_assert_cmpuint(part->sizes->len, ==, 1);
+    g_assert_cmpuint(part->nodes->len, ==, whole->nodes->len);
+}
+
+static void test_one_size_reads_as_it_does_among_all(void)
+{
+    static const char *const names[] = {"one-node.txt", "four-nodes.txt", "node-gaps.txt",
+                                        "memoryless-node.txt", "no-numa.txt"};
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_auto(Tree) tree;
+        tree_init(&tree, names[i]);
+        g_autoptr(HvSnapshot) whole = read_good(&tree);
+        for (guint k = 0; k < whole->sizes->len; k++) {
+            const HvPageSize *size = &g_array_index(whole->sizes, HvPageSize, k);
+            g_autoptr(HvSnapshot) one = hv_snapshot_read_size(tree.root, size->size_kib, NULL);
+            g_autoptr(HvSnapshot) pools = hv_snapshot_read_pools(tree.root, size->size_kib, NULL);
+            assert_same_pools(one, whole, size->size_kib);
+            assert_same_pools(pools, whole, size->size_kib);
+            g_assert_cmpmem(one->sizes->data, sizeof *size, size, sizeof *size);
+            g_assert_cmpmem(one->nodes->data, one->nodes->len * sizeof(HvNode), whole->nodes->data,
+                            whole->nodes->len * sizeof(HvNode));
+            g_assert_cmpuint(one->mem_available_kib, ==, whole->mem_available_kib);
+        }
+    }
+}
+
+static void test_size_that_is_not_there_has_no_pools(void)
+{
+    g_auto(Tree) tree;
+    tree_init(&tree, "four-nodes.txt");
+    g_autoptr(HvSnapshot) one = hv_snapshot_read_size(tree.root, 64, NULL);
+    g_assert_cmpuint(one->pools->len + one->sizes->len, ==, 0);
+    g_assert_cmpuint(one->nodes->len, ==, 4);
+}
+
+/* Node 1 has 3 blocks of the size of a large page, 1 of four times that, and many of half. */
+static void test_free_blocks_of_a_node_are_those_of_the_size_and_larger(void)
+{
+    g_auto(Tree) tree;
+    guint64 base_kib = 4;
+    tree_init(&tree, "four-nodes.txt");
+    tree_write(tree.directory, "/proc/buddyinfo",
+               "Node 0, zone      DMA      9      9      9      9      9 \n"
+               "Node 1, zone    DMA32      5      7      1      0      0 \n"
+               "Node 1, zone   Normal     88     99      2      0      1 \n"
+               "Node 11, zone  Normal     1      1       1      1      1 \n");
+    guint64 size_kib = 4 * base_kib;
+    g_assert_cmpuint(hv_free_blocks_kib(tree.root, 1, size_kib), ==, (1 + 2 + 4) * size_kib);
+    g_assert_cmpuint(hv_free_blocks_kib(tree.root, 1, 1024 * base_kib), ==, 0);
+    g_assert_cmpuint(hv_free_blocks_kib(tree.root, 2, size_kib), ==, 0);
+}
+
+/* It only says how large a first step may be: what is no number counts as nothing. */
+static void test_damaged_buddyinfo_has_no_free_blocks(void)
+{
+    static const char *const texts[] = {
+        "",
+        "Node",
+        "Node 1, zone",
+        "Node 1, zone Normal",
+        "Node 1, zone Normal x 4 4 4",
+        "Node 99999999999999999999, zone Normal 4 4 4",
+        "Node 1, zone AVeryVeryLongNameOfAZone 4 4 4",
+    };
+    g_auto(Tree) tree;
+    tree_init(&tree, "four-nodes.txt");
+    g_assert_cmpuint(hv_free_blocks_kib(tree.root, 1, 4), ==, 0);
+    for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
+        tree_write(tree.directory, "/proc/buddyinfo", texts[i]);
+        g_assert_cmpuint(hv_free_blocks_kib(tree.root, 1, 4), ==, 0);
+    }
+}
+
 static void test_unknown_entries_are_skipped(void)
 {
     static const char *const paths[] = {TREE_SIZES "/hugepages-2048MB/nr_hugepages",
@@ -451,6 +536,11 @@ int main(int argc, char **argv)
         test_many_nodes_are_in_the_order_of_their_numbers);
     ADD("pools-are-in-the-order-of-nodes-then-sizes",
         test_pools_are_in_the_order_of_nodes_then_sizes);
+    ADD("one-size-reads-as-it-does-among-all", test_one_size_reads_as_it_does_among_all);
+    ADD("size-that-is-not-there-has-no-pools", test_size_that_is_not_there_has_no_pools);
+    ADD("free-blocks-of-a-node-are-those-of-the-size-and-larger",
+        test_free_blocks_of_a_node_are_those_of_the_size_and_larger);
+    ADD("damaged-buddyinfo-has-no-free-blocks", test_damaged_buddyinfo_has_no_free_blocks);
     add_tests_of_damage();
     ADD("this-machine-can-be-read", test_this_machine_can_be_read);
     ADD("malformed-meminfo-is-an-error-that-names-the-file",
