@@ -10,26 +10,33 @@
 
 #include "custody.h"
 #include "error.h"
+#include "settle.h"
 #include "topology.h"
 
 #include <string.h>
 
 static void plan_once(HvStart *start, const HvLedger *ledger)
 {
-    HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
+    HvWorld world = {start->snapshot, start->settings, ledger, start->asked->uuid};
+    HvPlan *plan;
+    HvRequest *request = hv_settle(&world, start->asked, start->spent, &plan);
     hv_plan_free(start->outcome->plan);
-    start->outcome->plan = hv_plan_new(&world, start->outcome->request);
+    hv_request_free(start->outcome->request);
+    start->outcome->plan = plan;
+    start->outcome->request = request;
 }
 
 /* The pools as they are now. */
 static gboolean look_again(HvStart *start, GError **error)
 {
-    const GArray *needs = start->outcome->request->needs;
+    const GArray *needs = start->asked->needs;
+    gboolean is_placed = start->asked->open.bind != HV_BIND_NONE;
+    for (guint i = 0; i < needs->len; i++)
+        is_placed = is_placed || !hv_node_set_is_any(&g_array_index(needs, HvNeed, i).near);
     hv_snapshot_free(start->snapshot);
     start->snapshot = hv_snapshot_read(start->agent->root, error);
-    for (guint i = 0; start->snapshot != NULL && i < needs->len; i++)
-        if (!hv_node_set_is_any(&g_array_index(needs, HvNeed, i).near))
-            hv_topology_read(start->agent->root, start->snapshot);
+    if (start->snapshot != NULL && is_placed)
+        hv_topology_read(start->agent->root, start->snapshot);
     return start->snapshot != NULL;
 }
 
@@ -181,8 +188,8 @@ void hv_set_taken_by_others(const HvStart *start, GError **error)
                  name);
 }
 
-/* In the place of the one that made way. */
-static HvClaim *add_claim(const HvStart *start, const HvProcess *self)
+/* The one that made way. */
+static gboolean remove_old_claim(const HvStart *start)
 {
     HvLedger *ledger = start->transaction->ledger;
     HvClaim *old = hv_ledger_claim(ledger, start->outcome->request->uuid);
@@ -190,6 +197,23 @@ static HvClaim *add_claim(const HvStart *start, const HvProcess *self)
         hv_ledger_end_claim(start->agent->root, ledger, old);
     else if (old != NULL)
         hv_ledger_remove_claim(ledger, old->uuid);
+    return old != NULL;
+}
+
+/* A VM that asked for any pages gets normal ones. */
+static HvClaimResult record_nothing(HvStart *start, GError **error)
+{
+    if (!remove_old_claim(start))
+        return HV_CLAIM_MADE;
+    start->has_pruned = TRUE;
+    start->transaction->is_changed = TRUE;
+    return commit_and_sweep(start, error) ? HV_CLAIM_MADE : HV_CLAIM_FAILED;
+}
+
+static HvClaim *add_claim(const HvStart *start, const HvProcess *self)
+{
+    HvLedger *ledger = start->transaction->ledger;
+    remove_old_claim(start);
     return hv_ledger_add_claim(ledger, start->outcome->request, start->agent->owner_name, self);
 }
 
@@ -238,6 +262,8 @@ static HvClaimResult claim_in_transaction(HvStart *start, GError **error)
         return HV_CLAIM_FAILED;
     if (!look_again(start, error) || !hv_start_plan(start, transaction->ledger, error))
         return HV_CLAIM_FAILED;
+    if (start->outcome->plan->refusal == NULL && start->outcome->request->needs->len == 0)
+        return record_nothing(start, error);
     if (start->outcome->plan->refusal == NULL)
         return record_claim(start, &self, &adopted, error);
     if (is_refused_by_exposure(start, transaction->ledger))

@@ -88,11 +88,14 @@ static void prune(const HvDomainEdit *edit, xmlNode *root)
     xmlNode *backing = hv_dom_child(root, "memoryBacking");
     if (edit->make_shared)
         prune_sharing(root, backing);
-    if (edit->add_hugepages_kib != 0) {
+    if (edit->add_hugepages_kib != 0 || edit->cell_pages != NULL) {
         xmlNode *hugepages = hv_dom_child(backing, "hugepages");
-        drop(hv_dom_child(hugepages, "page"));
+        while (hv_dom_child(hugepages, "page") != NULL)
+            drop(hv_dom_child(hugepages, "page"));
         trim_and_drop_if_hollow(hugepages);
     }
+    if (edit->bind != NULL)
+        drop(hv_dom_child(root, "numatune"));
     if (edit->add_uuid != NULL)
         drop(hv_dom_child(root, "uuid"));
     trim_and_drop_if_hollow(backing);

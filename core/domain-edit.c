@@ -32,19 +32,63 @@ static gboolean needs_access_element(const Edit *e)
     return e->edit.make_shared && !e->domain->has_cells;
 }
 
+static gboolean adds_pages(const HvDomainEdit *edit)
+{
+    return edit->add_hugepages_kib != 0 || edit->cell_pages != NULL;
+}
+
+static void append_page(GString *out, const char *lead, guint64 size_kib, const HvNodeSet *cells)
+{
+    g_string_append_printf(out, "%s<page size='%" G_GUINT64_FORMAT "' unit='KiB'", lead, size_kib);
+    if (!hv_node_set_is_any(cells)) {
+        g_autofree char *list = hv_node_set_format(cells);
+        g_string_append_printf(out, " nodeset='%s'", list);
+    }
+    g_string_append(out, "/>");
+}
+
+/* The <page> of each size, where it is first named; cells with normal pages get none. */
+static void append_cell_pages(GString *out, const char *lead, const GArray *pages)
+{
+    for (guint i = 0; i < pages->len; i++) {
+        guint64 size_kib = g_array_index(pages, HvCellPages, i).size_kib;
+        gboolean is_first = size_kib != 0;
+        HvNodeSet cells = {0};
+        for (guint k = 0; k < pages->len; k++) {
+            const HvCellPages *other = &g_array_index(pages, HvCellPages, k);
+            if (other->size_kib == size_kib && other->cell >= 0)
+                hv_node_set_add(&cells, other->cell);
+            is_first = is_first && (k >= i || other->size_kib != size_kib);
+        }
+        if (is_first)
+            append_page(out, lead, size_kib, &cells);
+    }
+}
+
+/* What is to stand in <hugepages>. */
+static char *page_elements(const Edit *e, const char *lead)
+{
+    const HvNodeSet all = {0};
+    GString *out = g_string_new(NULL);
+    if (e->edit.cell_pages != NULL)
+        append_cell_pages(out, lead, e->edit.cell_pages);
+    else
+        append_page(out, lead, e->edit.add_hugepages_kib, &all);
+    return g_string_free(out, FALSE);
+}
+
 static void append_hugepages(GString *out, const Edit *e, const char *lead, const char *unit)
 {
     g_autofree char *inner = hv_lead_deeper(lead, unit);
-    g_string_append_printf(
-        out, "%s<hugepages>%s<page size='%" G_GUINT64_FORMAT "' unit='KiB'/>%s</hugepages>", lead,
-        inner, e->edit.add_hugepages_kib, lead);
+    g_autofree char *pages = page_elements(e, inner);
+    g_string_append_printf(out, "%s<hugepages>%s%s</hugepages>", lead, pages, lead);
 }
 
 /* The children that <memoryBacking> lacks, each with its lead before it. */
 static char *missing_children(const Edit *e, const char *lead, const char *unit)
 {
     GString *out = g_string_new(NULL);
-    if (e->edit.add_hugepages_kib != 0 && !e->domain->has_hugepages)
+    if (adds_pages(&e->edit) && !e->domain->has_hugepages)
         append_hugepages(out, e, lead, unit);
     if (needs_access_element(e) && e->domain->span_access.end == 0)
         g_string_append_printf(out, "%s<access mode='shared'/>", lead);
@@ -126,9 +170,19 @@ static void extend_hugepages(Edit *e, const char *unit)
     const HvSpan *hugepages = &e->domain->span_hugepages;
     g_autofree char *lead = hv_lead_before(&e->text, hugepages->start);
     g_autofree char *child_lead = hv_lead_deeper(lead, unit);
-    g_autofree char *page = g_strdup_printf("%s<page size='%" G_GUINT64_FORMAT "' unit='KiB'/>",
-                                            child_lead, e->edit.add_hugepages_kib);
-    add_children(e, hugepages, "hugepages", page, lead);
+    g_autofree char *pages = page_elements(e, child_lead);
+    add_children(e, hugepages, "hugepages", pages, lead);
+}
+
+static void add_numatune(Edit *e, const char *unit)
+{
+    const HvSpan *anchor = backing_anchor(e->domain);
+    g_autofree char *lead = lead_in_domain(e, anchor);
+    g_autofree char *inner = hv_lead_deeper(lead, unit);
+    g_autofree char *element =
+        g_strdup_printf("<numatune>%s<memory mode='%s' nodeset='%d'/>%s</numatune>", inner,
+                        e->edit.bind->is_strict ? "strict" : "preferred", e->edit.bind->node, lead);
+    add_to_domain(e, anchor, lead, element);
 }
 
 static void share(Edit *e)
@@ -166,7 +220,9 @@ static void collect_splices(Edit *e)
         add_backing(e, unit);
     else
         extend_backing(e, unit);
-    if (e->edit.add_hugepages_kib != 0 && e->domain->has_hugepages)
+    if (e->edit.bind != NULL)
+        add_numatune(e, unit);
+    if (adds_pages(&e->edit) && e->domain->has_hugepages)
         extend_hugepages(e, unit);
     if (e->edit.make_shared)
         share(e);
@@ -217,10 +273,37 @@ static gboolean reduce_hugepages(const HvDomain *domain, HvDomainEdit *edit, GEr
     return FALSE;
 }
 
+static gboolean has_cell_pages(const HvDomain *domain, const GArray *pages)
+{
+    for (guint i = 0; i < domain->cells->len; i++) {
+        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
+        guint64 size_kib = 0;
+        for (guint k = 0; k < pages->len; k++)
+            if (g_array_index(pages, HvCellPages, k).cell == cell->id)
+                size_kib = g_array_index(pages, HvCellPages, k).size_kib;
+        if (cell->page_kib != size_kib)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean is_bound(const HvDomain *domain, const HvBinding *bind)
+{
+    for (guint i = 0; i < domain->cells->len; i++) {
+        const HvPlacement *placement = &g_array_index(domain->cells, HvCell, i).placement;
+        const HvNodeSet *nodes = bind->is_strict ? &placement->nodes : &placement->near;
+        if (hv_node_set_single(nodes) != bind->node)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 static gboolean says_what_was_asked(const HvDomain *domain, const HvDomainEdit *edit)
 {
     return (edit->add_uuid == NULL || g_strcmp0(domain->uuid, edit->add_uuid) == 0) &&
            (edit->add_hugepages_kib == 0 || domain->page_kib == edit->add_hugepages_kib) &&
+           (edit->cell_pages == NULL || has_cell_pages(domain, edit->cell_pages)) &&
+           (edit->bind == NULL || is_bound(domain, edit->bind)) &&
            (!edit->make_shared || is_all_shared(domain));
 }
 

@@ -4,10 +4,24 @@
 
 #include "domain-xml.h"
 
+/* A host node for all of the guest's memory. */
+typedef struct {
+    int node;
+    gboolean is_strict; /* else preferred */
+} HvBinding;
+
+/* Pages of one guest cell; cell -1: of a guest without cells. */
+typedef struct {
+    int cell;
+    guint64 size_kib; /* 0: normal ones */
+} HvCellPages;
+
 typedef struct {
     const char *add_uuid;      /* <uuid> to add where the XML has none; NULL: none */
     guint64 add_hugepages_kib; /* <hugepages><page size=…> to add; 0: none */
     gboolean make_shared;      /* memAccess='shared' on every cell, else <access mode='shared'/> */
+    const GArray *cell_pages;  /* HvCellPages, instead of one size for all cells; NULL: none */
+    const HvBinding *bind;     /* <numatune> to add where the XML has none; NULL: none */
 } HvDomainEdit;
 
 /*

@@ -77,6 +77,7 @@ static gboolean read_numatune(Walk *walk, const xmlNode *root, GError **error)
     if (!hv_dom_only_child(root, "numatune", &numatune, error) ||
         !hv_rules_read_numatune(walk->rules, numatune, error))
         return FALSE;
+    walk->domain->span_numatune = hv_dom_span(walk->dom, numatune);
     walk->domain->is_auto_placed = walk->rules->is_auto_placed;
     return TRUE;
 }

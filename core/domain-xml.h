@@ -99,6 +99,7 @@ typedef struct {
     HvSpan span_memory_backing;
     HvSpan span_hugepages;
     HvSpan span_access;
+    HvSpan span_numatune;
 } HvDomain;
 
 /*

@@ -239,7 +239,9 @@ gboolean hv_execute_steps(const HvExecutor *executor, const HvRequest *request, 
 {
     g_auto(Growth) growth = {.executor = executor,
                              .attempt = {.left = g_array_new(FALSE, TRUE, sizeof(HvStep)),
-                                         .spent = g_array_new(FALSE, TRUE, sizeof(HvStep))}};
+                                         .spent = executor->spent != NULL
+                                                      ? g_array_ref(executor->spent)
+                                                      : g_array_new(FALSE, TRUE, sizeof(HvStep))}};
     set_steps(&growth, steps);
     for (;;) {
         if (!run_steps(&growth, error))

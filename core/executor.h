@@ -14,6 +14,7 @@ typedef struct {
     HvPoolWriter writer;
     HvProgressFunc progress; /* NULL: none */
     gpointer progress_data;
+    GArray *spent; /* HvStep: gets those that fell short; NULL: nobody wants to know */
 } HvExecutor;
 
 /*

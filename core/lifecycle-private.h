@@ -74,7 +74,9 @@ typedef struct {
     HvDomain *domain;
     HvSettings *settings;
     HvSnapshot *snapshot;
-    HvOutcome *outcome;         /* request and plan are in here */
+    HvRequest *asked;           /* as it was before a plan settled what it leaves open */
+    HvOutcome *outcome;         /* request, settled, and plan are in here */
+    GArray *spent;              /* HvStep: what fell short in earlier attempts at this start */
     HvTransaction *transaction; /* while the ledger is locked for it; NULL: it is not */
     gboolean goes_unguarded;    /* the kernel does not keep these pages for anybody */
     gboolean has_surplus;       /* in a size that the VM needs: a guard has to wait for a pin */

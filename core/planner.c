@@ -302,7 +302,7 @@ static guint64 brought_by(const GArray *steps, guint64 size_kib)
 static guint64 got_before(const Planner *planner, guint64 size_kib)
 {
     const HvWorld *world = planner->world;
-    if (planner->attempt != NULL)
+    if (planner->attempt != NULL && planner->attempt->left != NULL)
         return hv_minus(hv_needs_pages(planner->needs, size_kib),
                         brought_by(planner->attempt->left, size_kib));
     const HvClaim *own =

@@ -34,7 +34,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvPlan, hv_plan_free)
 
 /* How far an earlier plan for the same start has come: a pool gave less than was planned. */
 typedef struct {
-    GArray *left;  /* HvStep: of that plan, what has not been done */
+    GArray *left;  /* HvStep: of that plan, what has not been done; NULL: all has been undone */
     GArray *spent; /* HvStep: of all plans so far, what fell short; none of it is planned again */
 } HvAttempt;
 

@@ -54,6 +54,8 @@ void hv_start_clear(HvStart *start)
     hv_domain_free(start->domain);
     hv_settings_free(start->settings);
     hv_snapshot_free(start->snapshot);
+    hv_request_free(start->asked);
+    g_clear_pointer(&start->spent, g_array_unref);
     hv_outcome_free(start->outcome);
 }
 
@@ -63,6 +65,14 @@ static gboolean check_no_edit_needed(const HvStart *start, GError **error)
     const HvDomainEdit *edit = &start->outcome->request->edit;
     if (!start->vm->cannot_edit)
         return TRUE;
+    if (start->asked->open.sizes->len > 0) {
+        hv_set_error(error, HV_ERROR_CONFLICT,
+                     "add <memoryBacking><hugepages/></memoryBacking> to the domain, with the "
+                     "sizes that it is to have",
+                     "property hugepages leaves the page size to hugevm, but the domain XML names "
+                     "none and cannot be edited here");
+        return FALSE;
+    }
     if (edit->add_hugepages_kib != 0) {
         g_autofree char *hint =
             g_strdup_printf("add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
@@ -118,17 +128,37 @@ static HvDomain *parse(const HvVm *vm, GError **error)
     return domain;
 }
 
+/* Of the sizes to choose from those that libvirtd can use. */
+static gboolean check_open_mounts(const HvStart *start, GError **error)
+{
+    GArray *sizes = start->asked->open.sizes;
+    g_autoptr(GError) local = NULL;
+    gboolean was_open = sizes->len > 0;
+    for (guint i = sizes->len; i > 0; i--) {
+        g_clear_error(&local);
+        if (!hv_mounts_check(start->agent->root, g_array_index(sizes, guint64, i - 1),
+                             HV_LIBVIRT_DAEMON, &local))
+            g_array_remove_index(sizes, i - 1);
+    }
+    if (!was_open || sizes->len > 0 || start->asked->open.may_be_normal)
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
 /* Of the host's side: where libvirtd maps the memory from. */
 static gboolean check_mounts(const HvStart *start, GError **error)
 {
     const HvRequest *request = start->outcome->request;
     if (!start->vm->by_libvirtd || !request->needs_mount)
         return TRUE;
-    for (guint i = 0; i < request->needs->len; i++)
-        if (!hv_mounts_check(start->agent->root, g_array_index(request->needs, HvNeed, i).size_kib,
-                             HV_LIBVIRT_DAEMON, error))
+    for (guint i = 0; i < request->needs->len; i++) {
+        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
+        if (need->memory_kib == 0 &&
+            !hv_mounts_check(start->agent->root, need->size_kib, HV_LIBVIRT_DAEMON, error))
             return FALSE;
-    return TRUE;
+    }
+    return check_open_mounts(start, error);
 }
 
 static HvSettings *load_settings(const HvStart *start, GError **error)
@@ -163,8 +193,10 @@ static gboolean pass_unread(HvStart *start, GError **error)
 }
 
 /* The VM may want huge pages: what exactly, and can this host start it so? */
-static gboolean prepare_request(HvStart *start, const HvProperties *properties, GError **error)
+static gboolean prepare_request(HvStart *start, HvProperties *properties, GError **error)
 {
+    if (start->vm->cannot_edit && start->domain->has_hugepages)
+        properties->sizes = HV_SIZES_NAMED; /* the XML will be used as it is */
     start->settings = load_settings(start, error);
     if (start->settings == NULL)
         return FALSE;
@@ -174,11 +206,16 @@ static gboolean prepare_request(HvStart *start, const HvProperties *properties, 
     if (start->snapshot == NULL)
         return FALSE;
     hv_topology_place(start->agent->root, start->snapshot, start->domain);
-    HvRequest *request = hv_request_new(start->domain, properties, start->vm->uuid, start->settings,
-                                        start->snapshot, error);
-    start->outcome->request = request;
-    if (request == NULL)
+    if (start->settings->bind_unbound != HV_BIND_NONE && start->snapshot->nodes->len > 1)
+        hv_topology_read(start->agent->root, start->snapshot);
+    start->asked = hv_request_new(start->domain, properties, start->vm->uuid, start->settings,
+                                  start->snapshot, error);
+    if (start->asked == NULL)
         return FALSE;
+    if (start->vm->cannot_edit)
+        start->asked->open.bind = HV_BIND_NONE;
+    HvRequest *request = hv_request_copy(start->asked);
+    start->outcome->request = request;
     add_warnings(start->outcome->warnings, start->settings->warnings);
     add_warnings(start->outcome->warnings, request->warnings);
     return check_no_edit_needed(start, error) &&

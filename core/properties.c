@@ -18,7 +18,8 @@
 
 #include <string.h>
 
-#define HINT_HUGEPAGES "a page size in KiB (2048) or with a suffix (2M, 1G); 0 or empty is off"
+#define HINT_HUGEPAGES                                                                             \
+    "a page size in KiB (2048) or with a suffix (2M, 1G), large or any; 0 or empty is off"
 #define HINT_SHARED "true or false (also yes, no, on, off, 1, 0); empty is unset"
 
 /* The first source's value without blanks around it; NULL if no source has it. */
@@ -56,7 +57,11 @@ static gboolean read_hugepages(HvProperties *properties, const char *value, GErr
 {
     if (value == NULL || value[0] == '\0')
         return TRUE;
-    if (is_negative_size(value)) {
+    if (g_ascii_strcasecmp(value, "large") == 0) {
+        properties->sizes = HV_SIZES_LARGE;
+    } else if (g_ascii_strcasecmp(value, "any") == 0) {
+        properties->sizes = HV_SIZES_ANY;
+    } else if (is_negative_size(value)) {
         g_autofree char *quoted = hv_quote(value);
         g_ptr_array_add(
             properties->warnings,

@@ -6,9 +6,17 @@
 
 typedef enum { HV_SHARED_UNSET, HV_SHARED_NO, HV_SHARED_YES } HvShared;
 
+/* Who chooses the page size. */
+typedef enum {
+    HV_SIZES_NAMED, /* the property, or the XML */
+    HV_SIZES_LARGE, /* hugevm: the largest huge page size that can be had, per guest cell */
+    HV_SIZES_ANY,   /* the same, and normal pages where there is none */
+} HvSizes;
+
 typedef struct {
+    HvSizes sizes;
     gboolean hugepages_set; /* present and not empty, anywhere */
-    guint64 hugepages_kib;  /* 0: off (absent, empty, 0 or negative) */
+    guint64 hugepages_kib;  /* 0: off (absent, empty, 0 or negative), or to be chosen */
     HvShared shared;
     GPtrArray *warnings; /* char * */
 } HvProperties;

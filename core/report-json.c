@@ -194,6 +194,37 @@ static void add_vm(JsonBuilder *builder, const char *uuid, const char *name)
     json_builder_end_object(builder);
 }
 
+/* Page sizes that were open. */
+static void add_chosen(JsonBuilder *builder, const HvRequest *request)
+{
+    begin_array(builder, "chosen");
+    for (guint i = 0; request != NULL && i < request->chosen->len; i++) {
+        const HvCellPages *pages = &g_array_index(request->chosen, HvCellPages, i);
+        json_builder_begin_object(builder);
+        json_builder_set_member_name(builder, "cell");
+        if (pages->cell >= 0)
+            json_builder_add_int_value(builder, pages->cell);
+        else
+            json_builder_add_null_value(builder);
+        add_number(builder, "size_kib", pages->size_kib);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+}
+
+static void add_binding(JsonBuilder *builder, const HvRequest *request)
+{
+    if (request == NULL || request->edit.bind == NULL) {
+        add_text(builder, "binding", NULL);
+        return;
+    }
+    json_builder_set_member_name(builder, "binding");
+    json_builder_begin_object(builder);
+    add_node(builder, request->edit.bind->node);
+    add_text(builder, "mode", request->edit.bind->is_strict ? "strict" : "preferred");
+    json_builder_end_object(builder);
+}
+
 char *hv_report_plan_json(const HvOutcome *outcome)
 {
     const HvRequest *request = outcome->request;
@@ -201,6 +232,8 @@ char *hv_report_plan_json(const HvOutcome *outcome)
     g_autoptr(JsonBuilder) builder = begin_document();
     add_vm(builder, outcome->uuid, outcome->name);
     add_needs(builder, request != NULL ? request->needs : NULL);
+    add_chosen(builder, request);
+    add_binding(builder, request);
     add_flag(builder, "shared", request != NULL && request->shared);
     add_flag(builder, "hugetlbfs", request != NULL && request->needs_mount);
     add_steps(builder, plan != NULL ? plan->steps : NULL);
@@ -220,6 +253,8 @@ char *hv_report_plan_error_json(const GError *error)
     g_autoptr(JsonBuilder) builder = begin_document();
     add_vm(builder, NULL, NULL);
     add_needs(builder, NULL);
+    add_chosen(builder, NULL);
+    add_binding(builder, NULL);
     add_flag(builder, "shared", FALSE);
     add_flag(builder, "hugetlbfs", FALSE);
     add_steps(builder, NULL);

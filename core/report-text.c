@@ -43,6 +43,23 @@ static void append_needs(GString *out, const GArray *needs)
     }
 }
 
+/* What the request had left open. */
+static void append_settled(GString *out, const HvRequest *request)
+{
+    for (guint i = 0; i < request->chosen->len; i++) {
+        const HvCellPages *pages = &g_array_index(request->chosen, HvCellPages, i);
+        g_autofree char *size =
+            pages->size_kib != 0 ? hv_format_kib(pages->size_kib) : g_strdup("normal");
+        g_autofree char *cell = pages->cell >= 0 ? g_strdup_printf("guest cell %d", pages->cell)
+                                                 : g_strdup("the guest");
+        g_string_append_printf(out, "\nchosen: %s pages for %s", size, cell);
+    }
+    if (request->edit.bind != NULL)
+        g_string_append_printf(out, "\nchosen: %s node %d",
+                               request->edit.bind->is_strict ? "bound to" : "prefers",
+                               request->edit.bind->node);
+}
+
 static void append_row(GString *out, const HvExplainRow *row)
 {
     g_autofree char *size = hv_format_kib(row->size_kib);
@@ -98,6 +115,7 @@ char *hv_report_plan_text(const HvOutcome *outcome)
     }
     g_string_append(out, "need: ");
     append_needs(out, outcome->request->needs);
+    append_settled(out, outcome->request);
     g_string_append_printf(out, "\nmemory: %s\n", outcome->request->shared ? "shared" : "private");
     append_steps(out, outcome->plan);
     if (outcome->plan->refusal == NULL)

@@ -12,6 +12,7 @@ typedef struct {
     const HvSnapshot *snapshot;
     HvRequest *request;
     guint64 default_kib; /* page size of cells that the XML gives none; 0: normal pages */
+    gboolean is_open;    /* these cells' page size is for the plan to choose, default_kib a guess */
 } HvBuild;
 
 void hv_build_warn(HvBuild *build, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -21,6 +21,8 @@ typedef struct {
     guint64 page_kib;
     HvPlacement placement;
     gboolean is_elastic; /* virtio-mem: the mapping is larger than what it takes now */
+    gboolean is_open;    /* its page size is not settled yet */
+    int cell;
 } Backend;
 
 static void refuse_unknown_size(HvBuild *build, const Backend *backend)
@@ -107,14 +109,23 @@ static void check_nodes(HvBuild *build, const Backend *backend)
 
 static void add_need(HvBuild *build, const Backend *backend)
 {
-    if (!hv_build_is_huge(build, backend->page_kib) || backend->memory_kib == 0)
+    if ((!backend->is_open && !hv_build_is_huge(build, backend->page_kib)) ||
+        backend->memory_kib == 0)
         return;
     HvNeed need = {.nodes = backend->placement.nodes,
                    .near = backend->placement.near,
                    .policy = backend->placement.policy,
                    .size_kib = backend->page_kib};
     need.pages = hv_pages_for_kib(backend->memory_kib, backend->page_kib);
+    if (backend->is_open) {
+        need.cell = backend->cell;
+        need.memory_kib = backend->memory_kib;
+    }
     g_array_append_val(build->request->needs, need);
+    if (backend->is_open) {
+        check_nodes(build, backend);
+        return;
+    }
     if (!hv_build_offers(build, backend->page_kib))
         refuse_unknown_size(build, backend);
     check_backend(build, backend, need.pages);
@@ -145,7 +156,9 @@ static gboolean add_cell(HvBuild *build, const HvCell *cell, GError **error)
     Backend backend = {.name = name,
                        .memory_kib = cell->memory_kib,
                        .page_kib = page_of_cell(build, cell),
-                       .placement = cell->placement};
+                       .placement = cell->placement,
+                       .is_open = build->is_open && cell->page_kib == 0,
+                       .cell = cell->id};
     if (!align(build, name, CELL_STEP_KIB, &backend.memory_kib, error))
         return FALSE;
     add_need(build, &backend);
@@ -191,6 +204,12 @@ static gboolean add_device(HvBuild *build, guint index, GError **error)
     backend.page_kib = device->page_kib;
     if (device->page_kib == 0)
         backend.page_kib = cell != NULL ? page_of_cell(build, cell) : page_of_no_cell(build);
+    /* as its cell is settled, so is the device; one without a cell has no <page> of its own */
+    backend.is_open =
+        build->is_open && device->page_kib == 0 && cell != NULL && cell->page_kib == 0;
+    if (build->is_open && device->page_kib == 0 && cell == NULL)
+        backend.page_kib = 0;
+    backend.cell = device->cell;
     if (cell != NULL)
         backend.placement = device_placement(device, &cell->placement);
     /* libvirt demands that what virtio-mem requests is a multiple of its blocks already. */

@@ -133,11 +133,36 @@ static gboolean check_property_against_xml(const HvBuild *build, guint64 size_ki
     return FALSE;
 }
 
+/* The plan is to choose a size for each cell, of those that the host has. */
+static void open_page_size(HvBuild *build)
+{
+    HvOpen *open = &build->request->open;
+    gboolean is_any = build->properties->sizes == HV_SIZES_ANY;
+    const GArray *sizes = build->snapshot->sizes;
+    for (guint i = sizes->len; i > 0; i--)
+        g_array_append_val(open->sizes, g_array_index(sizes, HvPageSize, i - 1).size_kib);
+    open->may_be_normal = is_any && !build->domain->has_hugepages;
+    build->is_open = sizes->len > 0;
+    build->default_kib = sizes->len > 0 ? g_array_index(open->sizes, guint64, 0) : 0;
+    if (sizes->len > 0)
+        return;
+    if (open->may_be_normal)
+        hv_build_warn(build, "this host has no huge pages: the VM gets normal ones");
+    else
+        hv_build_refuse(build, hv_refusal_new(HV_ERROR_SHORTAGE, "set hugepages to any, or to 0",
+                                              "the VM property hugepages asks for huge pages, but "
+                                              "this host has none"));
+}
+
 static gboolean settle_page_size(HvBuild *build, GError **error)
 {
     guint64 size_kib = build->properties->hugepages_kib;
     gboolean is_bare = hv_domain_has_bare_hugepages(build->domain);
     gboolean is_named = build->domain->has_hugepages && !is_bare;
+    if (build->properties->sizes != HV_SIZES_NAMED && !is_named) {
+        open_page_size(build);
+        return TRUE;
+    }
     if (size_kib == 0) {
         build->default_kib = is_bare ? hv_snapshot_default_size_kib(build->snapshot) : 0;
         return TRUE;
@@ -220,6 +245,25 @@ static void settle_sharing(HvBuild *build)
     build->request->shared = sharing.is_all || build->request->edit.make_shared;
 }
 
+/* May the plan choose a node for this VM? Only if the XML says nothing at all about nodes, and all
+ * of its memory is in huge pages. */
+static void settle_binding(HvBuild *build)
+{
+    const HvDomain *domain = build->domain;
+    const GArray *needs = build->request->needs;
+    guint backends = domain->cells->len;
+    gboolean is_unbound = domain->span_numatune.end == 0;
+    for (guint i = 0; i < needs->len; i++)
+        is_unbound = is_unbound && hv_node_set_is_any(&g_array_index(needs, HvNeed, i).nodes);
+    for (guint i = 0; i < domain->devices->len; i++)
+        backends +=
+            g_array_index(domain->devices, HvMemoryDevice, i).model != HV_MEMORY_NOT_COUNTED;
+    /* nobody has counted whether its normal pages have room there */
+    is_unbound = is_unbound && needs->len == backends;
+    if (is_unbound && build->snapshot->nodes->len > 1)
+        build->request->open.bind = build->settings->bind_unbound;
+}
+
 static gboolean settle_uuid(HvBuild *build, const char *uuid, GError **error)
 {
     const char *own = build->domain->uuid;
@@ -249,6 +293,8 @@ static HvRequest *request_empty(const HvDomain *domain, const HvProperties *prop
     request->name = g_strdup(domain->name);
     request->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     request->warnings = g_ptr_array_new_with_free_func(g_free);
+    request->open.sizes = g_array_new(FALSE, TRUE, sizeof(guint64));
+    request->chosen = g_array_new(FALSE, TRUE, sizeof(HvCellPages));
     for (guint i = 0; i < properties->warnings->len; i++)
         g_ptr_array_add(request->warnings, g_strdup(g_ptr_array_index(properties->warnings, i)));
     return request;
@@ -257,8 +303,8 @@ static HvRequest *request_empty(const HvDomain *domain, const HvProperties *prop
 gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties,
                                     guint64 base_page_kib)
 {
-    if (properties->hugepages_kib != 0 || hv_domain_has_bare_hugepages(domain) ||
-        is_huge_size(domain->page_kib, base_page_kib))
+    if (properties->hugepages_kib != 0 || properties->sizes != HV_SIZES_NAMED ||
+        hv_domain_has_bare_hugepages(domain) || is_huge_size(domain->page_kib, base_page_kib))
         return TRUE;
     for (guint i = 0; i < domain->cells->len; i++)
         if (is_huge_size(g_array_index(domain->cells, HvCell, i).page_kib, base_page_kib))
@@ -284,20 +330,60 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
         !hv_build_needs(&build, error))
         return NULL;
     settle_sharing(&build);
+    settle_binding(&build);
+    /* shared memory of normal pages would need another source than huge pages have */
+    request->open.may_be_normal = request->open.may_be_normal && !request->shared;
     /* A VM without huge pages is none of our business: its text stays as it is. */
     if (domain->uuid == NULL && request->needs->len > 0)
         request->edit.add_uuid = request->uuid;
     /* libvirt takes the default size for a bare <hugepages/> from a mount, even for memfd */
-    gboolean is_bare = hv_domain_has_bare_hugepages(domain) && request->edit.add_hugepages_kib == 0;
+    gboolean is_bare = hv_domain_has_bare_hugepages(domain) && !build.is_open &&
+                       request->edit.add_hugepages_kib == 0;
     request->needs_mount = request->needs->len > 0 && (!domain->is_memfd || is_bare);
     request->keeps_pages = !domain->may_discard;
     return g_steal_pointer(&request);
+}
+
+gboolean hv_request_is_open(const HvRequest *request)
+{
+    return request->open.sizes->len > 0 || request->open.bind != HV_BIND_NONE;
+}
+
+static gpointer copy_text(gconstpointer text, gpointer data)
+{
+    (void)data;
+    return g_strdup(text);
+}
+
+HvRequest *hv_request_copy(const HvRequest *request)
+{
+    HvRequest *copy = g_new(HvRequest, 1);
+    *copy = *request;
+    copy->uuid = g_strdup(request->uuid);
+    copy->name = g_strdup(request->name);
+    copy->needs = g_array_copy(request->needs);
+    copy->open.sizes = g_array_copy(request->open.sizes);
+    copy->chosen = g_array_copy(request->chosen);
+    copy->warnings = g_ptr_array_copy(request->warnings, copy_text, NULL);
+    g_ptr_array_set_free_func(copy->warnings, g_free);
+    if (request->refusal != NULL)
+        copy->refusal = hv_refusal_new(request->refusal->code, request->refusal->hint, "%s",
+                                       request->refusal->message);
+    if (request->edit.add_uuid != NULL)
+        copy->edit.add_uuid = copy->uuid;
+    if (request->edit.cell_pages != NULL)
+        copy->edit.cell_pages = copy->chosen;
+    if (request->edit.bind != NULL)
+        copy->edit.bind = &copy->binding;
+    return copy;
 }
 
 void hv_request_free(HvRequest *request)
 {
     if (request == NULL)
         return;
+    g_clear_pointer(&request->open.sizes, g_array_unref);
+    g_clear_pointer(&request->chosen, g_array_unref);
     g_free(request->uuid);
     g_free(request->name);
     g_array_unref(request->needs);

@@ -15,7 +15,16 @@ typedef struct {
     HvPolicy policy; /* of near; none: it says only where to grow, if that must be */
     guint64 size_kib;
     guint64 pages;
+    int cell;           /* guest cell; -1: the guest has none. These two for open needs only */
+    guint64 memory_kib; /* 0: the size is not open */
 } HvNeed;
+
+/* What a request leaves to the plan. */
+typedef struct {
+    GArray *sizes;          /* guint64, descending: page sizes of open needs; empty: none is open */
+    gboolean may_be_normal; /* normal pages will do as well */
+    HvBindUnbound bind;     /* nothing binds the VM: to which node, if to any? */
+} HvOpen;
 
 /* A reason why the VM cannot start that does not depend on the pools. */
 typedef struct {
@@ -31,6 +40,9 @@ typedef struct {
     gboolean shared;      /* guest memory will be shared */
     gboolean needs_mount; /* libvirt needs a hugetlbfs mount of each size: not for memfd */
     gboolean keeps_pages; /* the VM has no way to give pages back while it runs */
+    HvOpen open;          /* for settle.h */
+    GArray *chosen;       /* HvCellPages: what was settled of open sizes; edit may point at it */
+    HvBinding binding;    /* what was settled of the node; edit may point at it */
     HvDomainEdit edit;    /* add_uuid points at uuid */
     HvRefusal *refusal;   /* NULL: none. needs are filled all the same */
     GPtrArray *warnings;  /* char *; those of the properties come first */
@@ -49,6 +61,8 @@ gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *
  */
 HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties, const char *uuid,
                           const HvSettings *settings, const HvSnapshot *snapshot, GError **error);
+HvRequest *hv_request_copy(const HvRequest *request);
+gboolean hv_request_is_open(const HvRequest *request);
 void hv_request_free(HvRequest *request);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvRequest, hv_request_free)
 

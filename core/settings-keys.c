@@ -184,6 +184,21 @@ static gboolean parse_demote(const HvSettingsKey *key, const char *value, HvSett
     return FALSE;
 }
 
+static gboolean parse_bind_unbound(const HvSettingsKey *key, const char *value,
+                                   HvSettingsDraft *draft)
+{
+    (void)key;
+    static const char *const words[] = {[HV_BIND_NONE] = "none",
+                                        [HV_BIND_SINGLE_NODE] = "single-node",
+                                        [HV_BIND_PREFER] = "prefer"};
+    for (guint i = 0; i < G_N_ELEMENTS(words); i++)
+        if (strcmp(value, words[i]) == 0) {
+            draft->settings->bind_unbound = (HvBindUnbound)i;
+            return TRUE;
+        }
+    return FALSE;
+}
+
 static gboolean parse_handover(const HvSettingsKey *key, const char *value, HvSettingsDraft *draft)
 {
     (void)key;
@@ -243,6 +258,11 @@ const HvSettingsKey hv_settings_keys[] = {
      .builtin = "own",
      .allowed = "never, own or any",
      .parse = parse_demote},
+    {.section = HV_SECTION_HUGEVM,
+     .name = "bind_unbound",
+     .builtin = "none",
+     .allowed = "none, single-node or prefer",
+     .parse = parse_bind_unbound},
     {.section = HV_SECTION_HUGEVM,
      .name = "handover",
      .builtin = "auto",

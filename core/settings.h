@@ -10,6 +10,13 @@ typedef enum {
     HV_DEMOTE_ANY,
 } HvDemote;
 
+/* What becomes of a VM that nothing binds to host nodes. */
+typedef enum {
+    HV_BIND_NONE,        /* it stays so */
+    HV_BIND_SINGLE_NODE, /* it is bound to one node, or refused */
+    HV_BIND_PREFER,      /* it prefers one node */
+} HvBindUnbound;
+
 /* Pages withheld from VMs, for one consumer. */
 typedef struct {
     char *name;       /* NULL for an entry without a name */
@@ -41,6 +48,7 @@ typedef struct {
     gboolean drop_caches;
     gboolean compact;
     HvDemote demote;
+    HvBindUnbound bind_unbound;
     gboolean handover_auto; /* handover = auto | never */
     GPtrArray *origins;     /* HvSettingOrigin, in the order of the table of keys */
     GPtrArray *warnings;    /* char *: clashes that are no errors */

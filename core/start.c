@@ -19,6 +19,14 @@
 #define TAKEN_WAIT_US (3 * G_USEC_PER_SEC)
 #define SHORT_LOCK_WAIT_US (1 * G_USEC_PER_SEC)
 
+/* Warnings of what the plan chose; those of the request itself are there already. */
+static void add_settled_warnings(const HvStart *start)
+{
+    const GPtrArray *warnings = start->outcome->request->warnings;
+    for (guint i = start->asked->warnings->len; i < warnings->len; i++)
+        g_ptr_array_add(start->outcome->warnings, g_strdup(g_ptr_array_index(warnings, i)));
+}
+
 HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error)
 {
     g_auto(HvStart) start = {.agent = agent, .vm = vm};
@@ -43,6 +51,7 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     g_array_set_size(ledger->intents, 0);
     if (!hv_start_plan(&start, ledger, error))
         return NULL;
+    add_settled_warnings(&start);
     HvWorld world = {start.snapshot, start.settings, ledger, start.outcome->request->uuid};
     start.outcome->table = hv_explain(&world, start.outcome->request, start.outcome->plan);
     return g_steal_pointer(&start.outcome);
@@ -122,7 +131,8 @@ static gboolean carry_out(const HvStart *start, HvStore *store, const HvPlan *pl
                                       .deadline_us = deadline_us,
                                       .self_uuid = start->outcome->request->uuid},
                            .progress = start->vm->progress,
-                           .progress_data = start->vm->progress_data};
+                           .progress_data = start->vm->progress_data,
+                           .spent = start->spent};
     return hv_execute_steps(&executor, start->outcome->request, plan->steps, error);
 }
 
@@ -229,6 +239,45 @@ static gboolean settle_first(const HvAgent *agent, HvStore *store, gint64 deadli
            hv_recover_until(agent, deadline_us, error);
 }
 
+/* Another choice of what the request leaves open is worth a try: the pages of this one are not to
+ * be had, and time is left. */
+static gboolean may_choose_again(const HvStart *start, guint spent_before, gint64 deadline_us,
+                                 const GError *error)
+{
+    return hv_request_is_open(start->asked) && start->spent->len > spent_before &&
+           g_get_monotonic_time() < deadline_us &&
+           g_error_matches(error, HV_ERROR, HV_ERROR_SHORTAGE);
+}
+
+/* Each round leaves one pool the less to choose from. */
+static gboolean claim_and_get(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
+{
+    g_autoptr(GError) first = NULL;
+    start->spent = g_array_new(FALSE, TRUE, sizeof(HvStep));
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        guint spent_before = start->spent->len;
+        gboolean is_claimed = claim_pages(start, store, deadline_us, &local);
+        if (is_claimed &&
+            (start->outcome->generation == 0 || get_pages(start, store, deadline_us, &local)))
+            return TRUE;
+        if (is_claimed)
+            roll_back(start, store, &local);
+        start->outcome->generation = 0;
+        gboolean may_go_on =
+            is_claimed && may_choose_again(start, spent_before, deadline_us, local);
+        /* a plan without these pools says only that they are gone, not what was wrong with them */
+        if (first == NULL || !g_error_matches(local, HV_ERROR, HV_ERROR_SHORTAGE)) {
+            g_clear_error(&first);
+            first = g_steal_pointer(&local);
+        }
+        if (!may_go_on) {
+            g_propagate_error(error, g_steal_pointer(&first));
+            return FALSE;
+        }
+    }
+}
+
 /* How long getting pages may take. */
 static guint64 timeout_ms(const HvStart *start)
 {
@@ -253,7 +302,9 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
         return NULL;
     if (start.outcome->request == NULL)
         return g_steal_pointer(&start.outcome);
-    if (!check_before_taking(&start, error) || !edit_xml(&start, error))
+    /* what is open the plan settles, and the XML says it only then */
+    gboolean is_open = hv_request_is_open(start.asked);
+    if (!check_before_taking(&start, error) || (!is_open && !edit_xml(&start, error)))
         return NULL;
     if (start.outcome->request->needs->len == 0)
         return g_steal_pointer(&start.outcome);
@@ -269,11 +320,15 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
         return NULL;
     if (!settle_first(agent, store, deadline_us, error))
         return NULL;
-    gboolean is_claimed = claim_pages(&start, store, deadline_us, error);
-    gboolean is_good = is_claimed && get_pages(&start, store, deadline_us, error);
-    if (is_claimed && !is_good)
+    gboolean is_good = claim_and_get(&start, store, deadline_us, error);
+    if (is_good && is_open && !edit_xml(&start, error)) {
         roll_back(&start, store, error);
+        is_good = FALSE;
+    }
     if (start.has_pruned)
         hv_recover_until(agent, g_get_monotonic_time() + SHORT_LOCK_WAIT_US, NULL);
-    return !is_good ? NULL : g_steal_pointer(&start.outcome);
+    if (!is_good)
+        return NULL;
+    add_settled_warnings(&start);
+    return g_steal_pointer(&start.outcome);
 }

@@ -50,8 +50,9 @@ class PlacementCase(cases.HostCase):
         super().setUp()
         self.configure(DYNAMIC)
 
-    def set_pool(self, node, total, free=None):
-        pool = self.root / f"sys/devices/system/node/node{node}/hugepages/hugepages-2048kB"
+    def set_pool(self, node, total, free=None, size_kib=2048):
+        pool = self.root / (f"sys/devices/system/node/node{node}/hugepages/"
+                            f"hugepages-{size_kib}kB")
         (pool / "nr_hugepages").write_text(f"{total}\n")
         (pool / "free_hugepages").write_text(f"{total if free is None else free}\n")
 
@@ -191,6 +192,176 @@ class Choice(PlacementCase):
         plan = self.plan(cases.domain(200, extra=cells(100, 100)), status=REFUSED)
         self.assertIn("wants 100 pages of 2 MiB on any node: 60 available",
                       plan["refusal"]["message"])
+
+
+GIB, MIB = 1048576, 2048
+
+
+def bare(memory_mib, extra=""):
+    return cases.domain(memory_mib, page="", extra=extra)
+
+
+class SizesThatAreOpen(PlacementCase):
+    """hugepages=large and hugepages=any."""
+
+    def chosen(self, xml, value, *args):
+        plan = self.plan(xml, "-p", f"hugepages={value}", *args)
+        self.assertIsNone(plan["refusal"])
+        self.plan_of_last = plan
+        return [(c["cell"], c["size_kib"]) for c in plan["chosen"]]
+
+    def refused(self, xml, value):
+        return self.plan(xml, "-p", f"hugepages={value}", status=REFUSED)["refusal"]["message"]
+
+    def test_the_largest_size_that_divides_the_memory(self):
+        self.assertEqual(self.chosen(bare(2048), "large"), [(None, GIB)])
+        self.assertEqual(self.chosen(bare(1536), "large"), [(None, MIB)])
+        self.assertEqual(self.plan_of_last["need"],
+                         [{"node": None, "size_kib": MIB, "pages": 768}])
+
+    def test_each_cell_has_its_own(self):
+        self.assertEqual(self.chosen(bare(3, cells(1024, 512, 2048)), "large"),
+                         [(0, GIB), (1, MIB), (2, GIB)])
+
+    def test_cells_fall_to_the_next_size_one_by_one(self):
+        self.configure("")
+        self.set_pool(0, 1, size_kib=GIB)
+        self.set_pool(0, 1024)
+        self.assertEqual(self.chosen(bare(3, cells(1024, 1024)), "large"), [(0, GIB), (1, MIB)])
+        self.assertEqual(self.chosen(bare(3, cells(2048, 1024)), "large"), [(0, MIB), (1, GIB)])
+        self.assertIn("short", self.refused(bare(3, cells(2048, 2048)), "large"))
+
+    def test_a_size_without_pages_is_not_chosen(self):
+        self.configure("")  # nothing is grown
+        self.set_pool(0, 600)
+        self.assertEqual(self.chosen(bare(1024), "large"), [(None, MIB)])
+        self.assertEqual(self.plan_of_last["steps"], [])
+
+    def test_large_is_refused_where_no_huge_page_can_be_had(self):
+        self.configure("")
+        self.assertIn("512 pages of 2 MiB", self.refused(bare(1024), "large"))
+
+    def test_any_takes_normal_pages_and_says_so(self):
+        self.configure("")
+        self.assertEqual(self.chosen(bare(1024), "any"), [(None, 0)])
+        self.assertEqual(self.plan_of_last["need"], [])
+        self.assertIn("the guest gets normal pages", self.plan_of_last["warnings"][0])
+
+    def test_any_may_mix_huge_and_normal_cells(self):
+        self.configure("")
+        self.set_pool(0, 300)
+        self.assertEqual(self.chosen(bare(3, cells(512, 600)), "any"), [(0, MIB), (1, 0)])
+
+    def test_any_does_not_give_normal_pages_to_shared_memory(self):
+        self.configure("")
+        self.plan(bare(1024), "-p", "hugepages=any", "-p", "hugepages_shared=true", status=REFUSED)
+
+    def test_memory_that_no_size_divides(self):
+        self.assertIn("no multiple of any huge page size", self.refused(bare(3), "large"))
+        self.assertEqual(self.chosen(bare(3), "any"), [(None, 0)])
+
+    def test_sizes_of_the_xml_stay(self):
+        self.assertEqual(self.chosen(cases.domain(2048), "large"), [])
+        self.assertEqual(self.plan_of_last["need"][0]["size_kib"], MIB)
+
+    def test_bare_hugepages_leaves_the_size_open(self):
+        xml = cases.domain(2048, page=" ")
+        self.assertEqual(self.chosen(xml, "large"), [(None, GIB)])
+        self.configure("")
+        self.refused(xml, "any")  # the XML wants huge pages
+
+    def test_memory_device_goes_with_its_cell(self):
+        dimm = ("<devices><memory model='dimm'><target><size unit='MiB'>512</size><node>0</node>"
+                "</target></memory></devices>")
+        self.assertEqual(self.chosen(bare(3, cells(1024, 1024) + dimm), "large"),
+                         [(0, MIB), (1, GIB)])
+
+    def test_host_without_huge_pages(self):
+        self.make("no-hugetlb.txt")
+        self.assertIn("this host has none", self.refused(bare(1024), "large"))
+        self.assertEqual(self.chosen(bare(1024), "any"), [])
+        self.assertIn("normal ones", self.plan_of_last["warnings"][0])
+
+    def test_value_in_any_case(self):
+        self.assertEqual(self.chosen(bare(1024), "Large"), [(None, GIB)])
+
+
+class BindUnbound(PlacementCase):
+    def bind(self, value):
+        self.configure(DYNAMIC + f"bind_unbound={value}\n")
+
+    def binding(self, xml, *args):
+        plan = self.plan(xml, *args)
+        self.assertIsNone(plan["refusal"])
+        self.plan_of_last = plan
+        binding = plan["binding"]
+        return (binding["mode"], binding["node"]) if binding is not None else None
+
+    def test_none_binds_nothing(self):
+        self.assertIsNone(self.binding(cases.domain(100)))
+
+    def test_single_node_is_the_tightest_that_has_all(self):
+        self.bind("single-node")
+        self.assertEqual(self.binding(cases.domain(200)), ("strict", 2))
+        self.assertEqual(self.plan_of_last["need"], [{"node": 2, "size_kib": MIB, "pages": 100}])
+        self.assertEqual(self.binding(cases.domain(2 * 1100)), ("strict", 3))
+
+    def test_single_node_with_free_pages_comes_before_growth(self):
+        self.bind("single-node")
+        self.set_pool(1, 100)
+        self.assertEqual(self.binding(cases.domain(200)), ("strict", 1))
+        self.assertEqual(self.plan_of_last["steps"], [])
+
+    def test_single_node_near_the_cpus(self):
+        self.bind("single-node")
+        self.assertEqual(self.binding(cases.domain(200, extra="<vcpu cpuset='0-1'>2</vcpu>")),
+                         ("strict", 0))
+
+    def test_all_cells_go_to_the_same_node(self):
+        self.bind("single-node")
+        self.assertEqual(self.binding(cases.domain(3, extra=cells(1200, 1200))), ("strict", 3))
+
+    def test_single_node_refuses_what_no_node_has(self):
+        self.bind("single-node")
+        plan = self.plan(cases.domain(2 * 1600), status=REFUSED)
+        self.assertIn("no node has room for all of it", plan["refusal"]["message"])
+        self.assertIn("node 1", plan["refusal"]["message"])
+        self.assertIn("bind_unbound = prefer", plan["refusal"]["hint"])
+
+    def test_prefer_goes_beyond_its_node(self):
+        self.bind("prefer")
+        self.assertEqual(self.binding(cases.domain(200)), ("preferred", 2))
+        self.assertEqual(self.binding(cases.domain(2 * 1600)), ("preferred", 1))
+        self.assertEqual([(s["node"], s["pages"]) for s in self.plan_of_last["steps"]],
+                         [(1, 1536), (0, 64)])
+
+    def test_what_the_xml_says_of_nodes_stays(self):
+        self.bind("single-node")
+        self.assertIsNone(self.binding(cases.domain(200, extra=numatune("preferred", 0))))
+        self.assertIsNone(self.binding(cases.domain(
+            200, extra="<numatune><memory mode='strict' placement='auto'/></numatune>")))
+
+    def test_vm_with_normal_pages_too_stays_unbound(self):
+        self.bind("single-node")
+        self.assertIsNone(self.binding(cases.domain(
+            3, page="<page size='2' unit='M' nodeset='0'/>", extra=cells(200, 200))))
+
+    def test_one_node_leaves_nothing_to_bind(self):
+        self.make("one-node.txt")
+        self.configure("[hugevm]\nbind_unbound=single-node\n")
+        self.assertIsNone(self.binding(cases.domain(20)))
+
+    def test_node_and_sizes_are_settled_together(self):
+        self.bind("single-node")
+        self.assertEqual(self.binding(bare(2048), "-p", "hugepages=large"), ("strict", 0))
+        self.assertEqual(self.plan_of_last["chosen"], [{"cell": None, "size_kib": GIB}])
+        self.assertEqual(self.plan_of_last["need"], [{"node": 0, "size_kib": GIB, "pages": 2}])
+
+    def test_any_with_normal_pages_is_not_bound(self):
+        self.bind("single-node")
+        plan = self.plan(bare(2 * 9000), "-p", "hugepages=any")
+        self.assertIsNone(plan["binding"])
+        self.assertEqual(plan["chosen"], [{"cell": None, "size_kib": 0}])
 
 
 if __name__ == "__main__":

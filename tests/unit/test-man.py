@@ -175,6 +175,16 @@ def refusal_of(ctl, root):
     return keys(json.loads(run.stdout)["refusal"], "refusal.")
 
 
+def settled_of(ctl, root):
+    """The keys of a plan for a VM that leaves page sizes and node to it."""
+    write(root / "open.conf", "[hugevm]\nbind_unbound = prefer\n")
+    write(root / "open.xml",
+          f"<domain><name>vm</name><uuid>{UUID}</uuid><memory>8192</memory></domain>")
+    plan = json.loads(ctl.run("--root", str(root), "--conf", str(root / "open.conf"), "--json",
+                              "plan", str(root / "open.xml"), "-p", "hugepages=large"))
+    return keys({name: plan[name] for name in ("chosen", "binding")})
+
+
 def check_json(ctl, doc):
     wrong = []
     with tempfile.TemporaryDirectory() as name:
@@ -188,7 +198,7 @@ def check_json(ctl, doc):
             documented = {key for line in terms(text) for key in re.split(r", ", line)}
             documented = {key.replace("*", "") for key in documented}
             if command == "plan":
-                real |= refusal_of(ctl, root)
+                real |= refusal_of(ctl, root) | settled_of(ctl, root)
                 documented.add("vm")
             if command == "claims":
                 documented |= {key for key in bold(text) if ".need[]." in key}

@@ -251,6 +251,7 @@ static void test_every_key_has_one_origin(void)
                                         "drop_caches",
                                         "compact",
                                         "demote",
+                                        "bind_unbound",
                                         "handover"};
     g_autoptr(HvSettings) settings = hv_settings_new();
     g_assert_cmpuint(settings->origins->len, ==, G_N_ELEMENTS(names));

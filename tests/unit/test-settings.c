@@ -92,6 +92,7 @@ static void test_bad_choices_are_refused(void)
 {
     assert_bad_value("hugevm", "shared_memory", "yes", "auto or explicit");
     assert_bad_value("hugevm", "demote", "all", "never, own or any");
+    assert_bad_value("hugevm", "bind_unbound", "strict", "none, single-node or prefer");
     assert_bad_value("hugevm", "handover", "always", "auto or never");
 }
 
@@ -319,7 +320,8 @@ static void test_unknown_key_is_refused_with_the_known_ones(void)
                    HUGEVM_CONF
                    ":3: there is no key 'frobnicate' in [hugevm]; known: enabled, reserved, "
                    "strict_page_size, shared_memory, host_memory_floor, "
-                   "allocation_timeout, hook_timeout, drop_caches, compact, demote, handover",
+                   "allocation_timeout, hook_timeout, drop_caches, compact, demote, bind_unbound, "
+                   "handover",
                    NULL);
 }
 

@@ -32,6 +32,8 @@ static inline World *world_new(void)
     world->request->name = g_strdup("vm");
     world->request->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     world->request->warnings = g_ptr_array_new_with_free_func(g_free);
+    world->request->open.sizes = g_array_new(FALSE, TRUE, sizeof(guint64));
+    world->request->chosen = g_array_new(FALSE, TRUE, sizeof(HvCellPages));
     return world;
 }
 
