@@ -7,6 +7,7 @@
 
 #include "error.h"
 #include "explain.h"
+#include "json-parts.h"
 #include "page-size.h"
 
 #include <json-glib/json-glib.h>
@@ -47,37 +48,9 @@ static JsonBuilder *begin_document(void)
     return builder;
 }
 
-/*
- * json-glib writes characters beyond ASCII as they are; those that a terminal would
- * obey or not show are written as \uXXXX, which JSON allows inside its strings. And
- * only there can they be.
- */
-static char *escape_invisible(const char *text)
-{
-    GString *out = g_string_new(NULL);
-    for (const char *p = text; *p != '\0'; p = g_utf8_next_char(p)) {
-        gunichar c = g_utf8_get_char(p);
-        GUnicodeType type = g_unichar_type(c);
-        gboolean is_invisible =
-            c > 0x7e && (type == G_UNICODE_CONTROL || type == G_UNICODE_FORMAT ||
-                         type == G_UNICODE_LINE_SEPARATOR || type == G_UNICODE_PARAGRAPH_SEPARATOR);
-        if (is_invisible && c <= 0xffff)
-            g_string_append_printf(out, "\\u%04x", c);
-        else if (!is_invisible)
-            g_string_append_len(out, p, g_utf8_next_char(p) - p);
-        else
-            g_string_append_printf(out, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
-                                   0xdc00 + ((c - 0x10000) & 0x3ff));
-    }
-    return g_string_free(out, FALSE);
-}
-
 static char *end_document(JsonBuilder *builder)
 {
-    json_builder_end_object(builder);
-    g_autoptr(JsonNode) root = json_builder_get_root(builder);
-    g_autofree char *text = json_to_string(root, TRUE);
-    return escape_invisible(text);
+    return hv_json_end(builder);
 }
 
 static void add_node(JsonBuilder *builder, int node)

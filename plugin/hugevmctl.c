@@ -23,6 +23,8 @@ static const Cmd commands[] = {
     {"drain", "", "let go of the claims of VMs whose agent and QEMU are gone", cmd_drain},
     {"audit", "", "the ledger against the kernel and the VMs; --repair sets right what it finds",
      cmd_audit},
+    {"verify", "VM|PID", "where a running VM's memory is, and whether that was planned",
+     cmd_verify},
     {"config", "", "effective settings, and where each comes from", cmd_config},
 };
 

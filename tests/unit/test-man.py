@@ -138,6 +138,19 @@ def make_user_of_pages(root):
     write(root / "proc/8/comm", "db\n")
 
 
+def make_running_vm(root):
+    """Process 9, whose claim is on nodes 0 and 1, and which has its pages elsewhere."""
+    write(root / "proc/9/stat", "9 (qemu) S" + " 0" * 18 + " 6 0\n")
+    write(root / "proc/9/numa_maps", "7f00 default huge N2=1 N3=1 kernelpagesize_kB=2048\n"
+          "7f10 default N0=65536 kernelpagesize_kB=4\n7f20 default huge N0=1 "
+          "kernelpagesize_kB=1048576\n")
+    path = root / "run/hugevm/ledger.json"
+    ledger = json.loads(path.read_text(encoding="utf-8"))
+    ledger["claims"].append({**ledger["claims"][0], "uuid": UUID, "state": "running",
+                             "generation": 2, "qemu": {"pid": 9, "start_ticks": 6}})
+    write(path, json.dumps({**ledger, "last_generation": 2}))
+
+
 def make_host(root):
     write(root / "proc/meminfo",
           "MemTotal: 16777216 kB\nMemFree: 16777216 kB\nMemAvailable: 16777216 kB\n"
@@ -164,8 +177,13 @@ def keys(value, prefix=""):
 
 
 def json_of(ctl, root, command):
+    arguments = ["--root", str(root), "--json", command]
+    if command == "verify":  # not as planned, which has an exit status of its own
+        make_running_vm(root)
+        return json.loads(subprocess.run([ctl.path, *arguments, "9"], capture_output=True,
+                                         text=True, check=False).stdout)
     operands = [str(root / "vm.xml"), "-p", "hugepages=2048"] if command == "plan" else []
-    return json.loads(ctl.run("--root", str(root), "--json", command, *operands))
+    return json.loads(ctl.run(*arguments, *operands))
 
 
 def refusal_of(ctl, root):
@@ -199,7 +217,10 @@ def check_json(ctl, doc):
             documented = {key.replace("*", "") for key in documented}
             if command == "plan":
                 real |= refusal_of(ctl, root) | settled_of(ctl, root)
+            if command in ("plan", "verify"):
                 documented.add("vm")
+            if command == "verify":
+                documented |= {"normal"} | {key for key in bold(text) if "[]." in key}
             if command == "claims":
                 documented |= {key for key in bold(text) if ".need[]." in key}
             wrong += difference(f"JSON key of {command}", documented, real)
