@@ -195,8 +195,7 @@ static void check_lost_custody(const HvAuditView *view, const HvClaim *claim, GP
     }
 }
 
-/* What this kernel does not do for hugevm. */
-static void check_promises(const HvAuditView *view, GPtrArray *findings)
+void hv_audit_promises(const HvAuditView *view, GPtrArray *findings)
 {
     if (view->guards_die) {
         HvFinding *finding = hv_audit_add(
@@ -221,5 +220,5 @@ void hv_audit_kernel(const HvAuditView *view, GPtrArray *findings)
     check_intents(view, findings);
     check_drift(view, findings);
     check_give_back(view, findings);
-    check_promises(view, findings);
+    hv_audit_promises(view, findings);
 }

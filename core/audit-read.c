@@ -239,13 +239,8 @@ static void read_busy_sizes(const HvRoot *root, GArray *sizes)
     }
 }
 
-HvAuditView *hv_audit_read(const HvAgent *agent, GError **error)
+gboolean hv_audit_read_own(const HvRoot *root, HvAuditView *view, GError **error)
 {
-    const HvRoot *root = agent->root;
-    g_autoptr(HvAuditView) view = hv_audit_view_new();
-    view->settings = hv_settings_load(root, (const char *const *)agent->conf_files, error);
-    if (view->settings == NULL)
-        return NULL;
     g_array_unref(view->guards);
     g_ptr_array_unref(view->mounts);
     view->guards = hv_guard_list(root);
@@ -256,7 +251,15 @@ HvAuditView *hv_audit_read(const HvAgent *agent, GError **error)
     view->mounts = hv_launch_mount_list(root);
     view->guards_die = !hv_guard_survives_its_maker(root);
     read_busy_sizes(root, view->busy_sizes);
-    if (!read_ledger(root, view, error))
+    return read_ledger(root, view, error);
+}
+
+HvAuditView *hv_audit_read(const HvAgent *agent, GError **error)
+{
+    const HvRoot *root = agent->root;
+    g_autoptr(HvAuditView) view = hv_audit_view_new();
+    view->settings = hv_settings_load(root, (const char *const *)agent->conf_files, error);
+    if (view->settings == NULL || !hv_audit_read_own(root, view, error))
         return NULL;
     view->snapshot = hv_snapshot_read(root, error);
     if (view->snapshot == NULL)

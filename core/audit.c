@@ -108,7 +108,7 @@ static char *describe_huge(guint64 kib)
 
 /* --- the ledger itself ----------------------------------------------------------------------- */
 
-static void check_ledger(const HvAuditView *view, GPtrArray *findings)
+void hv_audit_ledger(const HvAuditView *view, GPtrArray *findings)
 {
     gboolean has_ours = view->guards->len > 0 || view->mounts->len > 0 || view->vault->len > 0;
     HvFinding *finding;
@@ -325,7 +325,7 @@ static void check_processes(const HvAuditView *view, GPtrArray *findings)
 GPtrArray *hv_audit(const HvAuditView *view)
 {
     GPtrArray *findings = g_ptr_array_new_with_free_func(hv_finding_free);
-    check_ledger(view, findings);
+    hv_audit_ledger(view, findings);
     check_left_vms(view, findings);
     for (guint i = 0; i < view->ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(view->ledger->claims, i);

@@ -105,8 +105,19 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvAuditView, hv_audit_view_free)
  */
 HvAuditView *hv_audit_read(const HvAgent *agent, GError **error);
 
+/*
+ * Of that only what is hugevm's own: ledger, guards, mounts. Errors: of the ledger, which then
+ * counts as empty.
+ */
+gboolean hv_audit_read_own(const HvRoot *root, HvAuditView *view, GError **error);
+
 /* Compares: HvFinding, in the order of their kinds as far as they concern one thing. */
 GPtrArray *hv_audit(const HvAuditView *view);
+
+/* Parts of it, which need no more than hv_audit_read_own(): the ledger as such, and what this
+ * kernel does not do for hugevm. */
+void hv_audit_ledger(const HvAuditView *view, GPtrArray *findings);
+void hv_audit_promises(const HvAuditView *view, GPtrArray *findings);
 
 /* Those of the second look that the first one had as well. Takes both. */
 GPtrArray *hv_audit_lasting(GPtrArray *first, GPtrArray *second);

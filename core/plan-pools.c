@@ -29,7 +29,7 @@ static gboolean are_claims_steady(const HvWorld *world, guint64 size_kib)
 }
 
 /* Beside surplus of one node, kernels before 6.15 miscount writes to others, whoever makes them. */
-static gboolean is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib)
+gboolean hv_plan_is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib)
 {
     guint pools = 0;
     for (guint i = 0; i < snapshot->pools->len; i++)
@@ -40,9 +40,10 @@ static gboolean is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib)
 gboolean hv_plan_may_hand_over(const HvWorld *world, guint64 size_kib)
 {
     const HvPageSize *size = hv_snapshot_size(world->snapshot, size_kib);
-    if (!is_kernel_sound(world->snapshot, size_kib) || !world->settings->use_dynamic_hugepages ||
-        !world->settings->handover_auto || world->ledger->handover_failed || size == NULL ||
-        size->overcommit_pages > 0 || size->resv_pages > 0 || !are_claims_steady(world, size_kib))
+    if (!hv_plan_is_kernel_sound(world->snapshot, size_kib) ||
+        !world->settings->use_dynamic_hugepages || !world->settings->handover_auto ||
+        world->ledger->handover_failed || size == NULL || size->overcommit_pages > 0 ||
+        size->resv_pages > 0 || !are_claims_steady(world, size_kib))
         return FALSE;
     for (guint i = 0; i < world->snapshot->pools->len; i++) {
         const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);

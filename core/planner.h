@@ -55,6 +55,9 @@ guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool);
  */
 gboolean hv_plan_may_hand_over(const HvWorld *world, guint64 size_kib);
 
+/* Of that the part that this kernel decides. */
+gboolean hv_plan_is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib);
+
 /*
  * Free pages of a pool that may be split into smaller ones, as the setting
  * `demote` allows: there is no way back, so by default only those hugevm added.

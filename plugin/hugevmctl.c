@@ -25,6 +25,7 @@ static const Cmd commands[] = {
      cmd_audit},
     {"verify", "VM|PID", "where a running VM's memory is, and whether that was planned",
      cmd_verify},
+    {"doctor", "", "is this host fit for hugevm? checks with cause and remedy", cmd_doctor},
     {"config", "", "effective settings, and where each comes from", cmd_config},
 };
 

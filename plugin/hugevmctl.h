@@ -35,6 +35,7 @@ int cmd_release(const CmdGlobals *globals, int argc, char **argv);
 int cmd_drain(const CmdGlobals *globals, int argc, char **argv);
 int cmd_audit(const CmdGlobals *globals, int argc, char **argv);
 int cmd_verify(const CmdGlobals *globals, int argc, char **argv);
+int cmd_doctor(const CmdGlobals *globals, int argc, char **argv);
 int cmd_config(const CmdGlobals *globals, int argc, char **argv);
 int cmd_run(const CmdGlobals *globals, int argc, char **argv);
 
