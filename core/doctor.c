@@ -194,9 +194,17 @@ static void check_default_size(const HvDoctorView *view, GPtrArray *found)
 
 /* --- pools ----------------------------------------------------------------------------------- */
 
+/* One that does not run looks for mounts when it starts. */
 static HvLibvirt libvirt_here(const HvRoot *root)
 {
-    return hv_root_exists(root, "/run/libvirt") ? HV_LIBVIRT_DAEMON : HV_LIBVIRT_EMBEDDED;
+    static const char *const pid_files[] = {"/run/libvirtd.pid", "/run/virtqemud.pid"};
+    for (guint i = 0; i < G_N_ELEMENTS(pid_files); i++) {
+        guint64 pid;
+        if (hv_root_read_u64(root, pid_files[i], &pid, NULL) && pid <= G_MAXINT32 &&
+            hv_process_identify(root, (gint64)pid).pid != 0)
+            return HV_LIBVIRT_DAEMON;
+    }
+    return HV_LIBVIRT_EMBEDDED;
 }
 
 /* The size that VMs get unless they say otherwise must be there; others are for who wants them. */

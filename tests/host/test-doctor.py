@@ -231,7 +231,9 @@ class Mounts(DoctorCase):
     def test_mount_that_a_libvirtd_does_not_know_is_a_problem(self):
         self.mount("2M", known=False)
         self.assertEqual([row["level"] for row in self.doctor()["mounts"]], ["note"])
-        (self.root / "run/libvirt").mkdir()
+        self.write("run/libvirtd.pid", "77")
+        self.assertEqual([row["level"] for row in self.doctor()["mounts"]], ["note"])
+        self.write("proc/77/stat", "77 (libvirtd) S" + " 0" * 18 + " 5 0\n")
         self.assertIn("restart libvirtd", self.doctor(status=REFUSED)["mounts"][0]["hint"])
 
 
