@@ -20,6 +20,7 @@ int cmd_doctor(const CmdGlobals *globals, int argc, char **argv)
     g_autofree char *text =
         globals->json ? hv_report_doctor_json(diagnoses) : hv_report_doctor_text(diagnoses);
     printf("%s%s", text, globals->json ? "\n" : "");
+    fflush(stdout); /* before the reason, where both go to one place */
     guint problems = hv_doctor_problems(diagnoses);
     if (problems > 0)
         fprintf(stderr, "hugevmctl: %u problem%s\n", problems, problems > 1 ? "s" : "");

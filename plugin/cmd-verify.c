@@ -18,5 +18,6 @@ int cmd_verify(const CmdGlobals *globals, int argc, char **argv)
     g_autofree char *text =
         globals->json ? hv_report_verify_json(view) : hv_report_verify_text(view);
     printf("%s%s", text, globals->json ? "\n" : "");
+    fflush(stdout); /* before the reason, where both go to one place */
     return hv_verify_check(view, &error) ? EXIT_DONE : cmd_fail(error);
 }

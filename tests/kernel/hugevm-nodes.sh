@@ -20,6 +20,22 @@ all_back() { # TEXT
     check "$1: nothing is in the ledger" ledger_is_empty
 }
 
+# What verify says of a VM that runs, by its name and by its process, and with which status.
+verified() { # TEXT NAME STATUS LINE...
+    text=$1 name=$2 wanted_status=$3
+    shift 3
+    for target in "$name" "$(mapper_of "$name")"; do
+        hugevmctl verify "$target" >verify.out 2>&1
+        seen=$?
+        missing=
+        for line in "$@"; do
+            grep -q "$line" verify.out || missing="$missing; no $line"
+        done
+        same "$text ($target)" "status $seen$missing" "status $wanted_status"
+        sed 's/^/#   /' verify.out
+    done
+}
+
 # ---- where pages are grown
 
 vm bound2 128 "$(bound 2)"
@@ -59,8 +75,23 @@ cells="<numatune><memory mode='strict' nodeset='0,2'/>
 vm cells 160 "$cells"
 start cells 2M:32@0 2M:48@2
 same "two cells on two nodes grow as much as each cell needs" "$(totals)" "32 0 48 0"
+verified "and their memory is where it was planned" cells 0 \
+    'node 0: 32 x 2 MiB, as planned' 'node 2: 48 x 2 MiB, as planned'
 stop cells
 all_back "two cells"
+
+# A QEMU that has one cell's pages on the other's node: all of them, then a part.
+set_pool 0 80
+start cells 2M:32@0 2M:48@0
+verified "a cell on another node than planned is told" cells 1 \
+    'node 0: 32 x 2 MiB, as planned' 'node 2: 0 of 48 x 2 MiB planned; they are on node 0'
+stop cells
+start cells 2M:32@0 2M:20@2 2M:28@0
+verified "so is a part of it" cells 1 'node 2: 20 of 48 x 2 MiB planned; 28 are on node 0'
+stop cells
+status
+set_pool 0 0
+all_back "misplaced cells"
 
 # Three at once, of which two fit: whoever is refused takes and leaves nothing.
 each=$(($(growable_pages 2) * 4 / 10))
