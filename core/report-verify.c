@@ -157,6 +157,8 @@ char *hv_report_verify_text(const HvVerifyView *view)
 /* What is missing may be among the normal pages: where a host starts a VM as if it had none. */
 static const char *hint_of(const HvVerifyView *view, gboolean is_elsewhere)
 {
+    if (view->claim->state != HV_CLAIM_RUNNING)
+        return "look again when it has started: until then it may have mapped only a part";
     if (is_elsewhere)
         return "a VM that runs keeps its pages: start it again when the nodes that it is bound to "
                "have them (hugevmctl plan)";

@@ -46,8 +46,7 @@ static gboolean find_process(const HvRoot *root, guint64 pid, HvVerifyView *view
     }
     for (guint i = 0; i < view->ledger->claims->len && view->claim == NULL; i++) {
         const HvClaim *claim = g_ptr_array_index(view->ledger->claims, i);
-        HvProcess qemu = hv_claim_live_qemu(root, claim);
-        if (qemu.pid == view->process.pid && qemu.start_ticks == view->process.start_ticks)
+        if (hv_claim_live_qemu(root, claim).pid == view->process.pid)
             view->claim = claim;
     }
     return TRUE;

@@ -148,6 +148,14 @@ class Placement(VerifyCase):
                       "transparent huge pages; 390 MiB on node 1, 15 MiB on node 2", result.stdout)
         self.assertIn("domain XML that hugevm has given back", result.stderr)
 
+    def test_vm_that_is_still_starting_is_to_be_looked_at_again(self):
+        self.ledger(claim([need("0", 512), need("1", 256)], state="mounted", qemu=(0, 0)))
+        self.qemu((M2, 512, {0: 300}))
+        result = self.run_ctl("verify", UUID)
+        self.assertEqual(result.returncode, REFUSED)
+        self.assertIn("(mounted)", result.stdout)
+        self.assertIn("look again when it has started", result.stderr)
+
     def test_two_page_sizes_are_told_apart(self):
         self.ledger(claim([need("0", 2, G1), need("0", 10), need("3", 1, G1)]))
         self.qemu((G1, 2, {0: 2}), (M2, 10, {0: 10}), (G1, 1, {3: 1}))
