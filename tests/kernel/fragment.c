@@ -9,12 +9,12 @@
  * between as free, yet a huge page needs it in one piece.
  *
  *   without pin   the pages may be moved: compaction can mend it, at a price
- *   pin           they are pinned, as device memory of a VM (VFIO) or RDMA buffers are: a pipe
- *                 holds references to them (vmsplice), and compaction cannot
+ *   pin           they are pinned, as the memory of a VM with a passed-through device (VFIO) or
+ *                 RDMA buffers are: here as buffers of io_uring. Compaction cannot
  *
  * Prints "ready" when done. Exit status: 1 without the memory, 2 usage.
  */
-#include <fcntl.h>
+#include <linux/io_uring.h>
 #include <linux/mempolicy.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define PIPE_PAGES 1024
+#define RING_BUFFERS 1024 /* any kernel takes so many */
 
 static size_t page_bytes;
 
@@ -43,17 +43,18 @@ static char *take_memory(size_t bytes, int node)
     return start;
 }
 
-/* One reference more to each kept page, in pipes that nobody reads. */
+/* Each kept page is a buffer of a ring that nobody uses. */
 static bool pin(char *start, size_t bytes, size_t step_bytes)
 {
-    int ends[2] = {-1, -1};
-    size_t pinned = 0;
-    for (size_t at = 0; at < bytes; at += step_bytes, pinned++) {
-        if (pinned % PIPE_PAGES == 0 &&
-            (pipe(ends) != 0 || fcntl(ends[1], F_SETPIPE_SZ, PIPE_PAGES * page_bytes) < 0))
-            return false;
-        struct iovec page = {start + at, page_bytes};
-        if (vmsplice(ends[1], &page, 1, SPLICE_F_NONBLOCK) != (ssize_t)page_bytes)
+    static struct iovec buffers[RING_BUFFERS];
+    for (size_t at = 0; at < bytes;) {
+        struct io_uring_params params = {0};
+        unsigned n = 0;
+        for (; at < bytes && n < RING_BUFFERS; at += step_bytes)
+            buffers[n++] = (struct iovec){start + at, page_bytes};
+        int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+        if (ring < 0 ||
+            syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, buffers, n) != 0)
             return false;
     }
     return true;
