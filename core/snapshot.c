@@ -43,6 +43,8 @@ void hv_snapshot_free(HvSnapshot *snapshot)
     g_array_unref(snapshot->sizes);
     g_array_unref(snapshot->pools);
     g_array_unref(snapshot->distances);
+    g_clear_pointer(&snapshot->zones, g_array_unref);
+    g_free(snapshot->zones_fault);
     g_free(snapshot->arch);
     g_free(snapshot);
 }
@@ -227,9 +229,9 @@ static gboolean fill_node_memory(HvNode *node, MemInfo *info, GError **error)
 {
     node->mem_total_kib = mem_info_kib(info, "MemTotal");
     node->mem_free_kib = mem_info_kib(info, "MemFree");
-    node->reclaimable_kib =
-        hv_plus(hv_plus(mem_info_kib(info, "Active(file)"), mem_info_kib(info, "Inactive(file)")),
-                mem_info_kib(info, "SReclaimable"));
+    node->file_kib =
+        hv_plus(mem_info_kib(info, "Active(file)"), mem_info_kib(info, "Inactive(file)"));
+    node->reclaimable_kib = hv_plus(node->file_kib, mem_info_kib(info, "SReclaimable"));
     return mem_info_check(info, error);
 }
 

@@ -14,9 +14,11 @@ typedef struct {
     guint64 mem_total_kib;
     guint64 mem_free_kib;
     guint64 reclaimable_kib;   /* file pages on the LRU lists + SReclaimable */
+    guint64 file_kib;          /* of these, the file pages */
     guint64 low_watermark_kib; /* sum of the zones' "low" of this node */
     gboolean is_cpuless;       /* memory that is far from every CPU */
     HvNodeSet cpus;            /* of topology.h: its CPUs; empty: it has none, or not read */
+    guint64 pinned_pages;      /* of the base page size; 0 unless hv_zones_read() was called */
 } HvNode;
 
 /* What the kernel keeps per page size, over all nodes. */
@@ -45,6 +47,8 @@ typedef struct {
     GArray *nodes; /* HvNode, ascending id */
     GArray *sizes; /* HvPageSize, ascending size */
     GArray *pools; /* HvPool, ascending (node, size) */
+    GArray *zones; /* HvZone (zones.h); NULL unless hv_zones_read() was called, and could read */
+    char *zones_fault; /* why not, in words; NULL: for no fault */
     guint64 mem_available_kib;
     guint64 base_page_kib;
     guint kernel_version; /* HV_KERNEL_VERSION; 0: not known */
