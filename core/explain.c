@@ -47,19 +47,6 @@ static void add_claims(HvExplainRow *row, const HvWorld *world)
     }
 }
 
-/* What splitting larger pages of these pools would give. */
-static guint64 demotable_pages(const HvWorld *world, guint64 size_kib, int node)
-{
-    guint64 pages = 0;
-    for (guint i = 0; i < world->snapshot->pools->len; i++) {
-        const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);
-        const HvPageSize *size = hv_snapshot_size(world->snapshot, pool->size_kib);
-        if (size->demote_size_kib == size_kib && (node < 0 || pool->node == node))
-            pages += hv_plan_demotable_pages(world, pool) * (pool->size_kib / size_kib);
-    }
-    return pages;
-}
-
 static HvExplainRow *row_new(const HvWorld *world, guint64 size_kib, int node)
 {
     HvExplainRow *row = g_new0(HvExplainRow, 1);
@@ -67,8 +54,8 @@ static HvExplainRow *row_new(const HvWorld *world, guint64 size_kib, int node)
     row->size_kib = size_kib;
     row->reserved = hv_settings_reserved_pages(world->settings, size_kib, node,
                                                hv_snapshot_default_size_kib(world->snapshot));
-    row->demotable = demotable_pages(world, size_kib, node);
-    row->growable = hv_plan_growable_pages(world, size_kib, node);
+    row->demotable = hv_forecast_demotable_pages(world, size_kib, node);
+    row->growth = hv_forecast_growth(world, size_kib, node);
     add_claims(row, world);
     return row;
 }

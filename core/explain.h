@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "planner.h"
+#include "forecast.h"
 
 /*
  * In pages. Row of a node: wanted, reserved and claimed are what it alone may serve. node -1: what
@@ -23,7 +23,7 @@ typedef struct {
     GPtrArray *claimed_by; /* char *: their names, or UUIDs where they have none */
     guint64 available;     /* a VM could have them now */
     guint64 demotable;     /* more by splitting larger pages, as the settings allow */
-    guint64 growable; /* more by growth, as memory and floor allow, even if that is switched off */
+    HvGrowth growth;       /* more by growth, even if that is switched off */
 } HvExplainRow;
 
 /* A row per pool of each size that the request needs, larger sizes first (HvExplainRow). */

@@ -433,22 +433,3 @@ gboolean hv_attempt_is_spent(const HvAttempt *attempt, HvStepAction action, cons
     }
     return FALSE;
 }
-
-guint64 hv_plan_growable_pages(const HvWorld *world, guint64 size_kib, int node)
-{
-    guint64 host_kib = plannable_kib(world, -1), nodes_kib = 0;
-    for (guint i = 0; i < world->snapshot->nodes->len; i++) {
-        int id = g_array_index(world->snapshot->nodes, HvNode, i).id;
-        if ((node < 0 || id == node) && hv_snapshot_pool(world->snapshot, id, size_kib) != NULL)
-            nodes_kib = hv_plus(nodes_kib, plannable_kib(world, id) / size_kib * size_kib);
-    }
-    return MIN(host_kib, nodes_kib) / size_kib;
-}
-
-guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool)
-{
-    guint64 pages = hv_room_on_node(world, pool->size_kib, pool->node);
-    if (world->settings->use_dynamic_hugepages)
-        pages += hv_plan_growable_pages(world, pool->size_kib, pool->node);
-    return pages;
-}

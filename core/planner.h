@@ -63,12 +63,3 @@ gboolean hv_plan_is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib);
  * `demote` allows: there is no way back, so by default only those hugevm added.
  */
 guint64 hv_plan_demotable_pages(const HvWorld *world, const HvPool *pool);
-
-/*
- * Pages that memory and its floor would let a node's pool grow by, whether growth is switched on or
- * not; node -1: all pools of the size together.
- */
-guint64 hv_plan_growable_pages(const HvWorld *world, guint64 size_kib, int node);
-
-/* Pages a VM bound to this pool's node could have: available now, and by growth if that is on. */
-guint64 hv_plan_allocatable_pages(const HvWorld *world, const HvPool *pool);

@@ -141,7 +141,9 @@ static void add_table(JsonBuilder *builder, const GPtrArray *table)
         add_texts(builder, "claimed_by", row->claimed_by);
         add_number(builder, "available", row->available);
         add_number(builder, "demotable", row->demotable);
-        add_number(builder, "growable", row->growable);
+        add_number(builder, "growable", row->growth.likely_pages);
+        add_number(builder, "growable_at_once", row->growth.at_once_pages);
+        add_number(builder, "growable_by_memory", row->growth.memory_pages);
         json_builder_end_object(builder);
     }
     json_builder_end_array(builder);

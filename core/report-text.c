@@ -26,7 +26,7 @@ HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool)
     report.reserved_pages = hv_settings_reserved_pages(
         world->settings, pool->size_kib, pool->node, hv_snapshot_default_size_kib(world->snapshot));
     report.grown_pages = hv_ledger_grown_pages(world->ledger, pool->node, pool->size_kib);
-    report.allocatable_pages = hv_plan_allocatable_pages(world, pool);
+    report.allocatable_pages = hv_forecast_allocatable_pages(world, pool);
     return report;
 }
 
@@ -66,7 +66,7 @@ static void append_row(GString *out, const HvExplainRow *row)
     g_autofree char *node = row->node >= 0 ? g_strdup_printf("%d", row->node) : g_strdup("any");
     const guint64 columns[] = {row->wanted,    row->missing,   row->total,
                                row->free,      row->reserved,  row->claimed,
-                               row->available, row->demotable, row->growable};
+                               row->available, row->demotable, row->growth.likely_pages};
     g_string_append_printf(out, "%4s %8s", node, size);
     for (guint i = 0; i < G_N_ELEMENTS(columns); i++)
         g_string_append_printf(out, " %9" G_GUINT64_FORMAT, columns[i]);
@@ -79,6 +79,19 @@ static void append_row(GString *out, const HvExplainRow *row)
     g_string_append_c(out, '\n');
 }
 
+/* "short" goes by memory, as the plan does: what of it is not likely to become pages? */
+static void append_scattered(GString *out, const HvExplainRow *row)
+{
+    guint64 pages = hv_minus(row->growth.memory_pages, row->growth.likely_pages);
+    if (row->node < 0 || row->missing == 0 || pages == 0)
+        return;
+    g_autofree char *size = hv_format_kib(row->size_kib);
+    g_string_append_printf(out,
+                           "node %d: memory for %" G_GUINT64_FORMAT
+                           " more pages of %s is there, but lies in pieces\n",
+                           row->node, pages, size);
+}
+
 static void append_table(GString *out, const GPtrArray *table)
 {
     static const char *const titles[] = {"wanted",  "short",     "total",     "free",    "reserved",
@@ -89,6 +102,8 @@ static void append_table(GString *out, const GPtrArray *table)
     g_string_append_c(out, '\n');
     for (guint i = 0; i < table->len; i++)
         append_row(out, g_ptr_array_index(table, i));
+    for (guint i = 0; i < table->len; i++)
+        append_scattered(out, g_ptr_array_index(table, i));
 }
 
 static void append_steps(GString *out, const HvPlan *plan)
@@ -131,6 +146,8 @@ GPtrArray *hv_report_status_warnings(const HvWorld *world)
     for (guint i = 0; i < world->settings->warnings->len; i++)
         g_ptr_array_insert(warnings, (gint)i,
                            g_strdup(g_ptr_array_index(world->settings->warnings, i)));
+    if (world->snapshot->zones_fault != NULL)
+        g_ptr_array_add(warnings, g_strdup(world->snapshot->zones_fault));
     return warnings;
 }
 

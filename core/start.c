@@ -10,6 +10,7 @@
 #include "custody.h"
 #include "error.h"
 #include "explain.h"
+#include "zones.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +54,10 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
         return NULL;
     add_settled_warnings(&start);
     HvWorld world = {start.snapshot, start.settings, ledger, start.outcome->request->uuid};
+    hv_zones_read(agent->root, start.snapshot);
+    if (start.snapshot->zones_fault != NULL)
+        g_ptr_array_add(start.outcome->warnings, g_strdup(start.snapshot->zones_fault));
+    hv_forecast_warn(&world, start.outcome->plan, start.outcome->warnings);
     start.outcome->table = hv_explain(&world, start.outcome->request, start.outcome->plan);
     return g_steal_pointer(&start.outcome);
 }

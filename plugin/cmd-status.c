@@ -2,6 +2,7 @@
 #include "hugevmctl.h"
 
 #include "report.h"
+#include "zones.h"
 
 #include <stdio.h>
 
@@ -23,6 +24,7 @@ int cmd_status(const CmdGlobals *globals, int argc, char **argv)
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(agent->root, &error);
     if (snapshot == NULL)
         return cmd_fail(error);
+    hv_zones_read(agent->root, snapshot);
     HvWorld world = {snapshot, settings, ledger, NULL};
     g_autofree char *text =
         globals->json ? hv_report_status_json(&world) : hv_report_status_text(&world);

@@ -7,6 +7,8 @@
  */
 #include "../unit/world.h"
 
+#include "forecast.h"
+
 #include <stdio.h>
 
 #define RUNS 50
@@ -53,7 +55,7 @@ static double ms_of_allocatable(World *world)
     const GArray *pools = world->snapshot->pools;
     gint64 began_us = g_get_monotonic_time();
     for (guint i = 0; i < pools->len; i++)
-        hv_plan_allocatable_pages(&view, &g_array_index(pools, HvPool, i));
+        hv_forecast_allocatable_pages(&view, &g_array_index(pools, HvPool, i));
     return (double)(g_get_monotonic_time() - began_us) / 1000;
 }
 

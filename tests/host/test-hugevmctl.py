@@ -139,6 +139,66 @@ class Status(HostCase):
         self.assertIn("/nonexistent/proc/meminfo", result.stderr)
 
 
+class Forecast(HostCase):
+    """Two nodes with as much free memory; on one of them it is scattered, and stays so."""
+    tree = "fragmented.txt"
+    grows = "[performance]\nuse_dynamic_hugepages=true\n[hugevm]\nhost_memory_floor=0,0%\n"
+    bound = "<numatune><memory mode='strict' nodeset='{}'/></numatune>"
+
+    def allocatable(self):
+        return [p["allocatable"] for p in self.json_of("status")["pools"]]
+
+    def test_allocatable_is_what_lies_in_one_piece(self):
+        self.configure(self.grows)
+        self.assertEqual(self.allocatable(), [493, 0, 12, 0])  # of 500, a few are left out
+
+    def test_without_growth_nothing_is_forecast(self):
+        self.assertEqual(self.allocatable(), [0, 0, 0, 0])
+
+    def test_kernel_that_does_not_tell_is_forecast_by_memory(self):
+        self.configure(self.grows)
+        (self.root / "proc/buddyinfo").unlink()
+        self.assertEqual(self.allocatable(), [512, 1, 512, 1])
+        self.assertEqual(self.json_of("status")["warnings"], [])
+
+    def test_status_survives_what_no_kernel_writes(self):
+        self.configure(self.grows)
+        whole = (self.root / "proc/buddyinfo").read_text()
+        for text in ("", "Node 0, zone\n", whole[:-20], whole.replace("12", "x"), whole * 40000,
+                     "\x00"):
+            (self.root / "proc/buddyinfo").write_text(text)
+            report = self.json_of("status")
+            self.assertEqual([p["allocatable"] for p in report["pools"]], [512, 1, 512, 1])
+            self.assertEqual(len(report["warnings"]), 1)
+            self.assertIn("/proc/buddyinfo", report["warnings"][0])
+            self.assertIn("/proc/buddyinfo", self.run_ctl("status").stderr)
+
+    def test_plan_warns_of_growth_that_is_not_likely(self):
+        self.configure(self.grows)
+        report = self.plan(domain(188, extra=self.bound.format(1)))
+        self.assertIsNone(report["refusal"])
+        self.assertEqual([(s["node"], s["pages"]) for s in report["steps"]], [(1, 94)])
+        self.assertEqual(len(report["warnings"]), 1)
+        self.assertIn("node 1 is likely to give only about 12 of the 94 pages of 2 MiB",
+                      report["warnings"][0])
+        row = [r for r in report["table"] if r["node"] == 1][0]
+        self.assertEqual((row["growable_at_once"], row["growable"], row["growable_by_memory"]),
+                         (12, 12, 512))
+
+    def test_plan_of_growth_that_is_likely_has_no_warning(self):
+        self.configure(self.grows)
+        self.assertEqual(self.plan(domain(188, extra=self.bound.format(0)))["warnings"], [])
+        self.assertEqual(self.plan(domain(188))["warnings"], [])
+
+    def test_table_says_why_growable_is_less_than_short_allows_for(self):
+        self.configure(self.grows)
+        result = self.run_ctl("plan", "-", stdin=domain(1100, extra=self.bound.format(1)))
+        self.assertEqual(result.returncode, REFUSED)
+        text = result.stdout + result.stderr
+        self.assertIn("38 short", text)
+        self.assertIn("500 more pages of 2 MiB", text)
+
+
 class Plan(HostCase):
     def test_plan_has_exactly_the_promised_keys(self):
         plan = self.plan(domain(memory_mib=100))

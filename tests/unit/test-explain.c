@@ -70,7 +70,7 @@ static void test_each_pool_of_the_size_has_a_row(void)
     g_assert_cmpuint(first->reserved, ==, 45);
     g_assert_cmpuint(first->claimed, ==, 0);
     g_assert_cmpuint(first->claimed_by->len, ==, 0);
-    g_assert_cmpuint(first->growable, ==, 512);
+    g_assert_cmpuint(first->growth.likely_pages, ==, 512);
     const HvExplainRow *second = row_at(&explained, 1, 1, SIZE_2M);
     g_assert_cmpuint(second->wanted, ==, 8);
     g_assert_cmpuint(second->missing, ==, 2);
@@ -94,7 +94,7 @@ static void test_what_several_nodes_may_serve_has_a_row_of_sums(void)
     g_assert_cmpuint(any->total, ==, 200);
     g_assert_cmpuint(any->claimed, ==, 3);
     g_assert_cmpuint(any->available, ==, 67);
-    g_assert_cmpuint(any->growable, ==, 1024);
+    g_assert_cmpuint(any->growth.likely_pages, ==, 1024);
     g_assert_cmpuint(row_at(&explained, 0, 0, SIZE_2M)->missing, ==, 0);
 }
 

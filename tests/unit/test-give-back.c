@@ -2,6 +2,8 @@
 /* What goes back to the host, what may be split, where else to grow, what is allocatable. */
 #include "world.h"
 
+#include "forecast.h"
+
 #define OTHER "00000000-0000-0000-0000-0000000000b1"
 #define SELF "00000000-0000-0000-0000-00000000000a"
 
@@ -250,7 +252,7 @@ static void test_new_plan_counts_pages_that_were_got_as_the_vms(void)
 static guint64 allocatable(const World *world, int node)
 {
     HvWorld view = world_view(world);
-    return hv_plan_allocatable_pages(&view, hv_snapshot_pool(world->snapshot, node, SIZE_2M));
+    return hv_forecast_allocatable_pages(&view, hv_snapshot_pool(world->snapshot, node, SIZE_2M));
 }
 
 static void test_allocatable_is_what_a_bound_vm_could_have(void)
