@@ -45,6 +45,8 @@ SCENARIOS = {
         "four-nodes.sh",
     ),
     "hugevm-short": (["--mem", "512M", *HUGEVM_KERNEL], HUGEVM_PROGRAMS, "hugevm-short.sh"),
+    "hugevm-forecast": (["--node", "640M", "--node", "512M", "--node", "4G", *HUGEVM_KERNEL],
+                        HUGEVM_PROGRAMS, "hugevm-forecast.sh"),
     "hugevm-nodes": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-nodes.sh"),
     "hugevm-killed": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-killed.sh"),
     "hugevm-beside": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-beside.sh"),
