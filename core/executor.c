@@ -11,6 +11,7 @@
 #include "error.h"
 #include "free-blocks.h"
 #include "page-size.h"
+#include "shortage.h"
 
 #define STEP_TARGET_US (100 * 1000)
 #define FIRST_STEP_KIB (128 * 1024)
@@ -147,6 +148,17 @@ static gboolean grow_step(Growth *growth, const HvStep *step, guint64 *left, GEr
     return TRUE;
 }
 
+/* The VMs that might make room on a step's node. */
+static char *find_holders(const HvExecutor *executor, const HvStep *step)
+{
+    HvNodeSet here = {0};
+    hv_node_set_add(&here, step->node);
+    g_autoptr(HvLedger) ledger = hv_store_read(executor->writer.store, NULL);
+    return ledger == NULL
+               ? g_strdup("")
+               : hv_shortage_holders(ledger, executor->writer.self_uuid, step->size_kib, &here);
+}
+
 static void set_short_grant(const Growth *growth, const HvStep *step, guint64 left, GError **error)
 {
     const HvSettings *settings = growth->executor->writer.settings;
@@ -162,10 +174,12 @@ static void set_short_grant(const Growth *growth, const HvStep *step, guint64 le
     } else if (settings->drop_caches) {
         hint = "allocate the pages at boot, where memory is not yet fragmented";
     }
+    g_autofree char *holders = find_holders(growth->executor, step);
     hv_set_error(error, HV_ERROR_SHORTAGE, hint,
                  "node %d gave %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
-                 " pages of %s asked for: %s; what was got is given back",
-                 step->node, step->pages - left, step->pages, size, why);
+                 " pages of %s asked for: %s%s%s; what was got is given back",
+                 step->node, step->pages - left, step->pages, size, why,
+                 holders[0] != '\0' ? "; VMs there: " : "", holders);
 }
 
 static gboolean demote_step(Growth *growth, const HvStep *step, guint64 *left, GError **error)

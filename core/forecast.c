@@ -45,14 +45,6 @@
 #define RANGES_MAX (1024 * 1024)
 #define PIN_NOISE_SHARE 1024 /* of a node's pages */
 
-/* Memory that a plan may count on, as the planner has it. node -1: of the host. */
-static guint64 memory_kib(const HvWorld *world, int node)
-{
-    guint64 growable_kib =
-        node < 0 ? hv_room_growable_on_host_kib(world) : hv_room_growable_on_node_kib(world, node);
-    return hv_minus(growable_kib, hv_room_promised_growth_kib(world, node));
-}
-
 /* Such that 2^order base pages make a page of the size; HV_ORDERS_MAX: there is none. */
 static guint order_of(const HvSnapshot *snapshot, guint64 size_kib)
 {
@@ -201,7 +193,7 @@ static HvGrowth growth_on_node(const HvWorld *world, guint64 size_kib, const HvN
     HvGrowth growth = {0};
     if (hv_snapshot_pool(snapshot, node->id, size_kib) == NULL)
         return growth;
-    guint64 memory_pages = memory_kib(world, node->id) / size_kib;
+    guint64 memory_pages = hv_room_plannable_kib(world, node->id) / size_kib;
     growth = (HvGrowth){memory_pages, memory_pages, memory_pages};
     if (snapshot->zones == NULL)
         return growth;
@@ -217,7 +209,7 @@ static HvGrowth growth_on_node(const HvWorld *world, guint64 size_kib, const HvN
 
 HvGrowth hv_forecast_growth(const HvWorld *world, guint64 size_kib, int node)
 {
-    guint64 host_pages = memory_kib(world, -1) / size_kib;
+    guint64 host_pages = hv_room_plannable_kib(world, -1) / size_kib;
     HvGrowth sum = {0};
     for (guint i = 0; i < world->snapshot->nodes->len; i++) {
         const HvNode *here = &g_array_index(world->snapshot->nodes, HvNode, i);
@@ -244,9 +236,21 @@ guint64 hv_forecast_demotable_pages(const HvWorld *world, guint64 size_kib, int 
     return pages;
 }
 
+/* Pages that any node may give. */
+static guint64 movable_pages(const HvRequest *request, guint64 size_kib)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < request->needs->len; i++) {
+        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
+        if (need->size_kib == size_kib && hv_node_set_is_any(&need->nodes))
+            pages = hv_plus(pages, need->pages);
+    }
+    return pages;
+}
+
 /* Of a plan's growth in one size: what other nodes are likely to give instead. */
-static gboolean is_had_elsewhere(const HvWorld *world, const HvPlan *plan, const HvStep *step,
-                                 guint64 missing)
+static gboolean is_had_elsewhere(const HvWorld *world, const HvRequest *request, const HvPlan *plan,
+                                 const HvStep *step, guint64 missing)
 {
     guint64 pages = 0;
     for (guint i = 0; i < plan->steps->len; i++) {
@@ -254,7 +258,7 @@ static gboolean is_had_elsewhere(const HvWorld *world, const HvPlan *plan, const
         if (other->action == HV_STEP_GROW && other->size_kib == step->size_kib)
             pages = hv_plus(pages, other->pages);
     }
-    return missing <= step->movable_pages &&
+    return missing <= movable_pages(request, step->size_kib) &&
            pages <= hv_forecast_growth(world, step->size_kib, -1).likely_pages;
 }
 
@@ -271,7 +275,8 @@ static guint64 taken_before_kib(const HvPlan *plan, guint index)
     return kib;
 }
 
-void hv_forecast_warn(const HvWorld *world, const HvPlan *plan, GPtrArray *warnings)
+void hv_forecast_warn(const HvWorld *world, const HvRequest *request, const HvPlan *plan,
+                      GPtrArray *warnings)
 {
     for (guint i = 0; i < plan->steps->len; i++) {
         const HvStep *step = &g_array_index(plan->steps, HvStep, i);
@@ -281,7 +286,7 @@ void hv_forecast_warn(const HvWorld *world, const HvPlan *plan, GPtrArray *warni
         guint64 taken_pages = hv_pages_for_kib(taken_before_kib(plan, i), step->size_kib);
         guint64 likely_pages = hv_minus(growth.likely_pages, taken_pages);
         if (likely_pages >= step->pages ||
-            is_had_elsewhere(world, plan, step, step->pages - likely_pages))
+            is_had_elsewhere(world, request, plan, step, step->pages - likely_pages))
             continue;
         g_autofree char *size = hv_format_kib(step->size_kib);
         g_ptr_array_add(warnings,

@@ -24,4 +24,5 @@ guint64 hv_forecast_demotable_pages(const HvWorld *world, guint64 size_kib, int 
 guint64 hv_forecast_allocatable_pages(const HvWorld *world, const HvPool *pool);
 
 /* Steps of a plan that are not likely to succeed, in words: char *, added to warnings. */
-void hv_forecast_warn(const HvWorld *world, const HvPlan *plan, GPtrArray *warnings);
+void hv_forecast_warn(const HvWorld *world, const HvRequest *request, const HvPlan *plan,
+                      GPtrArray *warnings);

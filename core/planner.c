@@ -41,14 +41,6 @@ static const HvNode *node_at(const Planner *planner, guint index)
     return &g_array_index(planner->world->snapshot->nodes, HvNode, index);
 }
 
-/* Memory that a new plan may count on: of a node, or of the host for -1. */
-static guint64 plannable_kib(const HvWorld *world, int node)
-{
-    guint64 growable_kib =
-        node < 0 ? hv_room_growable_on_host_kib(world) : hv_room_growable_on_node_kib(world, node);
-    return hv_minus(growable_kib, hv_room_promised_growth_kib(world, node));
-}
-
 static void planner_init(Planner *planner, const HvWorld *world, GArray *steps)
 {
     guint n_nodes = world->snapshot->nodes->len;
@@ -57,9 +49,9 @@ static void planner_init(Planner *planner, const HvWorld *world, GArray *steps)
     planner->given = g_new0(guint64, n_nodes + 1);
     planner->grown_kib = g_new0(guint64, n_nodes + 1);
     planner->on_node = g_new(guint64, n_nodes + 1);
-    planner->host_kib = plannable_kib(world, -1);
+    planner->host_kib = hv_room_plannable_kib(world, -1);
     for (guint i = 0; i < n_nodes; i++)
-        planner->node_kib[i] = plannable_kib(world, node_at(planner, i)->id);
+        planner->node_kib[i] = hv_room_plannable_kib(world, node_at(planner, i)->id);
 }
 
 static void planner_clear(Planner *planner)

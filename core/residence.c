@@ -17,6 +17,7 @@
 #include "error.h"
 #include "node-set.h"
 #include "page-size.h"
+#include "platform.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -149,7 +150,7 @@ static const struct {
 };
 
 /* "KEY:   123 kB"; FALSE: such a line, but not with a number. */
-static gboolean parse_number(char *line, Mapping *mapping)
+static gboolean parse_number(char *line, guint64 base_page_kib, Mapping *mapping)
 {
     for (guint i = 0; i < G_N_ELEMENTS(keys); i++) {
         if (!g_str_has_prefix(line, keys[i].key))
@@ -158,7 +159,7 @@ static gboolean parse_number(char *line, Mapping *mapping)
         digits[strspn(digits, "0123456789")] = '\0';
         if (!hv_parse_u64(digits, &G_STRUCT_MEMBER(guint64, mapping, keys[i].offset)))
             return FALSE;
-        mapping->is_huge = mapping->page_kib > hv_base_page_kib();
+        mapping->is_huge = mapping->page_kib > base_page_kib;
         return TRUE;
     }
     /* the last line: device memory has large pages too, and only this flag says hugetlb */
@@ -167,14 +168,15 @@ static gboolean parse_number(char *line, Mapping *mapping)
     return TRUE;
 }
 
-static gboolean parse_smaps(char *text, GArray *mappings)
+static gboolean parse_smaps(char *text, guint64 base_page_kib, GArray *mappings)
 {
     Mapping current;
     for (char *line; (line = next_line(&text)) != NULL;) {
         if (parse_header(line, &current))
             g_array_append_val(mappings, current);
         else if (mappings->len == 0 ||
-                 !parse_number(line, &g_array_index(mappings, Mapping, mappings->len - 1)))
+                 !parse_number(line, base_page_kib,
+                               &g_array_index(mappings, Mapping, mappings->len - 1)))
             return FALSE;
     }
     return TRUE;
@@ -349,18 +351,24 @@ static void correct_mapped(HvResidence *residence)
         MAX(residence->normal_mapped_kib, hv_placed_kib(residence->normal));
 }
 
+/* What the texts do not say. */
+typedef struct {
+    int only_node; /* HV_NODE_UNKNOWN: there are several */
+    guint64 base_page_kib;
+} Host;
+
 static HvResidence *residence_of_texts(char *numa_maps, char *smaps, const HvProcess *process,
-                                       int only_node, GError **error)
+                                       const Host *host, GError **error)
 {
     g_autoptr(HvResidence) residence = hv_residence_new();
     g_autoptr(GArray) mappings = g_array_new(FALSE, TRUE, sizeof(Mapping));
-    if (smaps != NULL && !parse_smaps(smaps, mappings)) {
+    if (smaps != NULL && !parse_smaps(smaps, host->base_page_kib, mappings)) {
         set_not_understood(process, "smaps", error);
         return NULL;
     }
     add_mappings(residence, mappings);
     if (numa_maps == NULL) {
-        place_on(residence, mappings, only_node);
+        place_on(residence, mappings, host->only_node);
     } else if (!parse_numa_maps(numa_maps, smaps != NULL ? mappings : NULL, residence)) {
         set_not_understood(process, "numa_maps", error);
         return NULL;
@@ -392,5 +400,6 @@ HvResidence *hv_residence_read(const HvRoot *root, const HvProcess *process, int
                      process->pid);
         return NULL;
     }
-    return residence_of_texts(numa_maps, smaps, process, only_node, error);
+    Host host = {only_node, hv_platform_base_page_kib(root)};
+    return residence_of_texts(numa_maps, smaps, process, &host, error);
 }

@@ -207,6 +207,13 @@ guint64 hv_room_promised_growth_kib(const HvWorld *world, int node)
     return kib;
 }
 
+guint64 hv_room_plannable_kib(const HvWorld *world, int node)
+{
+    guint64 growable_kib =
+        node < 0 ? hv_room_growable_on_host_kib(world) : hv_room_growable_on_node_kib(world, node);
+    return hv_minus(growable_kib, hv_room_promised_growth_kib(world, node));
+}
+
 /*
  * Pages of the administrator that their user has let go of for the moment must
  * stay free: a database that restarts finds them again. Reserved pages are among

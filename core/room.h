@@ -56,5 +56,8 @@ guint64 hv_room_growable_on_host_kib(const HvWorld *world);
  */
 guint64 hv_room_promised_growth_kib(const HvWorld *world, int node);
 
+/* Memory that the growth of a new plan may count on: what may be taken, less what is promised. */
+guint64 hv_room_plannable_kib(const HvWorld *world, int node);
+
 /* Free pages of one pool that hugevm may take away again (see planner.h for all pools). */
 guint64 hv_room_returnable(const HvWorld *world, const HvPool *pool);

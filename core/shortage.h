@@ -16,3 +16,10 @@ typedef struct {
 
 HvRefusal *hv_shortage_refusal(const HvWorld *world, const HvRequest *request,
                                const HvShortage *shortage);
+
+/*
+ * Who has, or waits for, pages of the size that may come from these nodes, with the number of
+ * pages: "'a' (40), 'b' (12) and 2 more"; empty: nobody. self_uuid: not this VM, or NULL.
+ */
+char *hv_shortage_holders(const HvLedger *ledger, const char *self_uuid, guint64 size_kib,
+                          const HvNodeSet *nodes);

@@ -57,7 +57,7 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     hv_zones_read(agent->root, start.snapshot);
     if (start.snapshot->zones_fault != NULL)
         g_ptr_array_add(start.outcome->warnings, g_strdup(start.snapshot->zones_fault));
-    hv_forecast_warn(&world, start.outcome->plan, start.outcome->warnings);
+    hv_forecast_warn(&world, start.outcome->request, start.outcome->plan, start.outcome->warnings);
     start.outcome->table = hv_explain(&world, start.outcome->request, start.outcome->plan);
     return g_steal_pointer(&start.outcome);
 }

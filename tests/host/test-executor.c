@@ -270,6 +270,36 @@ static void test_short_grant_says_what_was_asked_and_got(void)
     assert_ledger(&bench, 0, SIZE_2M, 3); /* for the give-back that follows */
 }
 
+static void claim_on(const Bench *bench, const char *name, int node, guint64 pages)
+{
+    HvNeed need = {.size_kib = SIZE_2M, .pages = pages};
+    hv_node_set_add(&need.nodes, node);
+    g_autoptr(GArray) needs = g_array_new(FALSE, TRUE, sizeof need);
+    g_array_append_val(needs, need);
+    g_autofree char *uuid = g_uuid_string_random();
+    HvRequest request = {.uuid = uuid, .name = (char *)name, .needs = needs};
+    HvProcess owner = {4711, 815};
+    g_autoptr(HvTransaction) transaction =
+        hv_transaction_begin(bench->store, g_get_monotonic_time() + G_USEC_PER_SEC, NULL);
+    hv_ledger_add_claim(transaction->ledger, &request, "agent", &owner);
+    transaction->is_changed = TRUE;
+    g_assert_true(hv_transaction_commit(transaction, NULL));
+}
+
+static void test_short_grant_names_the_vms_on_that_node(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    claim_on(&bench, "here", 0, 5);
+    claim_on(&bench, "there", 1, 9);
+    fake.room_kib[0] = 3 * SIZE_2M;
+    HvStep step = grow_on(0, SIZE_2M, 7);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_nonnull(strstr(error->message, "; VMs there: 'here' (5);"));
+    g_assert_null(strstr(error->message, "'there'"));
+}
+
 static gboolean cancel_on_node_2(gpointer data, guint64 done, guint64 total, const char *what)
 {
     (void)data, (void)done;
@@ -619,6 +649,7 @@ int main(int argc, char **argv)
     ADD("compaction-can-be-switched-off", test_compaction_can_be_switched_off);
     ADD("caches-are-dropped-only-on-request", test_caches_are_dropped_only_on_request);
     ADD("short-grant-says-what-was-asked-and-got", test_short_grant_says_what_was_asked_and_got);
+    ADD("short-grant-names-the-vms-on-that-node", test_short_grant_names_the_vms_on_that_node);
     ADD("what-a-node-cannot-give-is-grown-where-it-may-be",
         test_what_a_node_cannot_give_is_grown_where_it_may_be);
     ADD("what-a-node-cannot-give-is-grown-nowhere-else",

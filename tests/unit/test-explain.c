@@ -196,6 +196,84 @@ static void test_refused_request_has_a_table_all_the_same(void)
     g_assert_cmpuint(row_at(&explained, 1, 1, SIZE_2M)->missing, ==, 0);
 }
 
+/* With so many pages on its node. */
+static void claim_named(World *world, const char *name, const char *nodes, guint64 pages)
+{
+    static guint n;
+    g_autofree char *uuid = g_strdup_printf("00000000-0000-0000-0000-%012u", 1000 + n++);
+    HvClaim *claim = world_claim(world, uuid, HV_CLAIM_RUNNING, nodes, SIZE_2M, pages);
+    g_free(claim->name);
+    claim->name = g_strdup(name);
+}
+
+/* Most first, three at most, and nobody who could make no room. */
+static void test_refusal_names_the_vms_that_have_the_rest(void)
+{
+    g_autoptr(World) world = two_nodes();
+    claim_named(world, "small", "1", 3);
+    claim_named(world, "elsewhere", "0", 40);
+    claim_named(world, "large", "1", 40);
+    claim_named(world, "floats", ANY, 20);
+    claim_named(world, "tiny", "1", 1);
+    world_need(world, "1", SIZE_2M, 12);
+    g_auto(Explained) explained = explain(world);
+    assert_says(explained.plan,
+                "; VMs there: 'large' (40), 'floats' (20), 'small' (3) and 1 more)");
+    g_assert_null(strstr(explained.plan->refusal->message, "elsewhere"));
+}
+
+static void test_refusal_without_other_vms_names_none(void)
+{
+    g_autoptr(World) world = two_nodes();
+    world_claim(world, world->request->uuid, HV_CLAIM_CLAIMED, "1", SIZE_2M, 5);
+    world_need(world, "1", SIZE_2M, 12);
+    g_auto(Explained) explained = explain(world);
+    g_assert_null(strstr(explained.plan->refusal->message, "; VMs"));
+}
+
+/* 10 free, two pages of 1 GiB to split, and memory for 512 more: 2 are still short of 1548. */
+static void test_refusal_tells_what_splitting_and_growth_would_add(void)
+{
+    g_autoptr(World) world = two_nodes();
+    world_pool(world, 1, SIZE_1G, 2, 2);
+    world_size(world, SIZE_1G)->demote_size_kib = SIZE_2M;
+    world->settings->demote = HV_DEMOTE_ANY;
+    world_need(world, "1", SIZE_2M, 10 + 1024 + 512 + 2);
+    g_auto(Explained) off = explain(world);
+    assert_says(off.plan, "1538 short, and dynamic allocation is off (it could add 1024 by "
+                          "splitting, 512 by growth)");
+    world_allow_growth(world);
+    g_auto(Explained) on = explain(world);
+    assert_says(on.plan, "1024 by splitting, 512 by growth, 2 short: the memory kept");
+}
+
+/* It goes into one line of virsh's and VDSM's log, with all that it can have in it. */
+static void test_refusal_is_one_line_that_can_be_read(void)
+{
+    static const struct {
+        const char *name;
+        gsize max_bytes;
+    } cases[] = {{"app-server-17", 320},
+                 {"a-name-of-as-many-characters-as-a-message-will-ever-show-of-one-name", 360}};
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(World) world = two_nodes();
+        g_free(world->request->name);
+        world->request->name = g_strdup(cases[0].name);
+        for (guint k = 0; k < 9; k++)
+            claim_named(world, cases[i].name, "1", 10);
+        world_reserve(world, 0, SIZE_2M, 45);
+        world_allow_growth(world);
+        world_need(world, "1", SIZE_2M, 900);
+        g_auto(Explained) explained = explain(world);
+        g_assert_nonnull(explained.plan->refusal);
+        const char *message = explained.plan->refusal->message;
+        g_assert_null(strchr(message, '\n'));
+        if (strlen(message) > cases[i].max_bytes)
+            g_error("%zu characters: %s", strlen(message), message);
+        g_test_message("%s", message);
+    }
+}
+
 #define ADD(name, function) g_test_add_func("/explain/" name, function)
 
 int main(int argc, char **argv)
@@ -215,5 +293,10 @@ int main(int argc, char **argv)
     ADD("hint-counts-all-that-is-missing", test_hint_counts_all_that_is_missing);
     ADD("floating-claims-of-others-have-a-row", test_floating_claims_of_others_have_a_row);
     ADD("refused-request-has-a-table-all-the-same", test_refused_request_has_a_table_all_the_same);
+    ADD("refusal-names-the-vms-that-have-the-rest", test_refusal_names_the_vms_that_have_the_rest);
+    ADD("refusal-without-other-vms-names-none", test_refusal_without_other_vms_names_none);
+    ADD("refusal-tells-what-splitting-and-growth-would-add",
+        test_refusal_tells_what_splitting_and_growth_would_add);
+    ADD("refusal-is-one-line-that-can-be-read", test_refusal_is_one_line_that_can_be_read);
     return g_test_run();
 }

@@ -239,7 +239,7 @@ static GPtrArray *warnings_of(const World *world)
     g_autoptr(HvPlan) plan = hv_plan_new(&view, world->request);
     g_assert_null(plan->refusal);
     GPtrArray *warnings = g_ptr_array_new_with_free_func(g_free);
-    hv_forecast_warn(&view, plan, warnings);
+    hv_forecast_warn(&view, world->request, plan, warnings);
     return warnings;
 }
 
