@@ -118,6 +118,11 @@ void pool_write_node(const struct pool *pool, int index, long pages)
             pool->nodes[index]);
 }
 
+void pool_demote_node(const struct pool *pool, int index, long pages)
+{
+    write_counter(pool->size_kib, pool->nodes[index], "demote", pages);
+}
+
 long pool_overcommit(const struct pool *pool, long pages)
 {
     write_counter(pool->size_kib, ANY_NODE, "nr_overcommit_hugepages", pages);

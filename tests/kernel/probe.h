@@ -67,6 +67,8 @@ struct counts pool_node_counts(const struct pool *pool, int index);
 // Writes nr_hugepages, relative to base, globally or on one node (an index into nodes).
 void pool_write(const struct pool *pool, long pages);
 void pool_write_node(const struct pool *pool, int index, long pages);
+// Asks for pages of one node to be split; a refusal shows in the counters.
+void pool_demote_node(const struct pool *pool, int index, long pages);
 long pool_overcommit(const struct pool *pool, long pages);
 
 // Ends all users and guards, then leaves exactly `pages` free pages, all on one node. False when

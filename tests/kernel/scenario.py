@@ -38,6 +38,12 @@ SCENARIOS = {
         ["probe-guard", "probe-surplus", "probe-launch", "probe-vault", "probe-namespace"],
         "one-node.sh",
     ),
+    "two-nodes": (
+        ["--node", "5G", "--node", "3G", "--append", "hugepagesz=1G",
+         "--append", "hugepages=0:2,1:2", *HUGEVM_KERNEL],
+        ["probe-demote"],
+        "two-nodes.sh",
+    ),
     "four-nodes": (
         ["--node", "512M", "--node", "5G", "--node", "1G", "--node", "192M",
          "--append", "hugepagesz=1G", "--append", "hugepages=1:2", "--append", "nokaslr"],
