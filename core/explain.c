@@ -54,7 +54,7 @@ static HvExplainRow *row_new(const HvWorld *world, guint64 size_kib, int node)
     row->size_kib = size_kib;
     row->reserved = hv_settings_reserved_pages(world->settings, size_kib, node,
                                                hv_snapshot_default_size_kib(world->snapshot));
-    row->demotable = hv_forecast_demotable_pages(world, size_kib, node);
+    row->demotable = hv_plan_demotable_into_pages(world, size_kib, node);
     row->growth = hv_forecast_growth(world, size_kib, node);
     add_claims(row, world);
     return row;

@@ -224,18 +224,6 @@ HvGrowth hv_forecast_growth(const HvWorld *world, guint64 size_kib, int node)
                       MIN(host_pages, sum.memory_pages)};
 }
 
-guint64 hv_forecast_demotable_pages(const HvWorld *world, guint64 size_kib, int node)
-{
-    guint64 pages = 0;
-    for (guint i = 0; i < world->snapshot->pools->len; i++) {
-        const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);
-        const HvPageSize *size = hv_snapshot_size(world->snapshot, pool->size_kib);
-        if (size->demote_size_kib == size_kib && (node < 0 || pool->node == node))
-            pages += hv_plan_demotable_pages(world, pool) * (pool->size_kib / size_kib);
-    }
-    return pages;
-}
-
 /* Pages that any node may give. */
 static guint64 movable_pages(const HvRequest *request, guint64 size_kib)
 {

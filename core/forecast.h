@@ -17,9 +17,6 @@ typedef struct {
 /* node -1: of all pools of the size together. */
 HvGrowth hv_forecast_growth(const HvWorld *world, guint64 size_kib, int node);
 
-/* Pages of a size that splitting larger ones would give, as the settings allow. node -1: all. */
-guint64 hv_forecast_demotable_pages(const HvWorld *world, guint64 size_kib, int node);
-
 /* Pages a VM bound to this pool's node could have: available now, and by growth if that is on. */
 guint64 hv_forecast_allocatable_pages(const HvWorld *world, const HvPool *pool);
 

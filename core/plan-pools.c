@@ -57,16 +57,30 @@ gboolean hv_plan_may_hand_over(const HvWorld *world, guint64 size_kib)
     return room.total > 0 && room.in_use == room.held;
 }
 
+/*
+ * No overcommit among them: those are pages which are not there. The kernel itself keeps promised
+ * pages from a split only in part (tests/kernel/FACTS.md).
+ */
+HvRoom hv_plan_room_to_split(const HvWorld *world, guint64 size_kib)
+{
+    HvRoom room = hv_room_of_size(world, size_kib);
+    room.available =
+        hv_minus(room.free, hv_plus(hv_plus(room.resv, room.reserved_unused), room.exposed));
+    return room;
+}
+
+guint64 hv_plan_demotable_pages_within(const HvWorld *world, const HvPool *pool, const HvRoom *room)
+{
+    gboolean is_any = world->settings->demote == HV_DEMOTE_ANY;
+    if (world->settings->demote == HV_DEMOTE_NEVER || pool->free_pages == 0 ||
+        (!is_any && hv_ledger_grown_pages(world->ledger, pool->node, pool->size_kib) == 0))
+        return 0;
+    guint64 pages = hv_room_on_node_within(world, pool->size_kib, pool->node, room);
+    return is_any ? pages : MIN(pages, hv_room_returnable(world, pool));
+}
+
 guint64 hv_plan_demotable_pages(const HvWorld *world, const HvPool *pool)
 {
-    guint64 available = hv_room_on_node(world, pool->size_kib, pool->node);
-    switch (world->settings->demote) {
-    case HV_DEMOTE_NEVER:
-        return 0;
-    case HV_DEMOTE_OWN:
-        return MIN(available, hv_room_returnable(world, pool));
-    case HV_DEMOTE_ANY:
-        return available;
-    }
-    return 0;
+    HvRoom room = hv_plan_room_to_split(world, pool->size_kib);
+    return hv_plan_demotable_pages_within(world, pool, &room);
 }

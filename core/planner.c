@@ -15,6 +15,7 @@
 
 #include "choice.h"
 #include "page-size.h"
+#include "plan-demote.h"
 #include "shortage.h"
 
 #include <string.h>
@@ -26,6 +27,7 @@ typedef struct {
     const GArray *needs;
     const HvAttempt *attempt; /* NULL: none */
     GArray *steps;
+    HvDemotion demotion;
     guint64 *node_kib;  /* growable, by index into snapshot->nodes */
     guint64 *grown_kib; /* planned to be grown, by the same index */
     guint64 host_kib;
@@ -56,6 +58,7 @@ static void planner_init(Planner *planner, const HvWorld *world, GArray *steps)
 
 static void planner_clear(Planner *planner)
 {
+    hv_demotion_clear(&planner->demotion);
     g_free(planner->node_kib);
     g_free(planner->given);
     g_free(planner->grown_kib);
@@ -139,46 +142,6 @@ static guint64 grow(Planner *planner, const HvNodeSet *allowed, const HvNodeSet 
     return pages;
 }
 
-/* Larger pages of this pool that the request leaves to be split, and no step splits yet. */
-static guint64 splittable(const Planner *planner, const HvPool *pool)
-{
-    if (hv_attempt_is_spent(planner->attempt, HV_STEP_DEMOTE, pool))
-        return 0;
-    guint64 taken = hv_needs_pages(planner->needs, pool->size_kib);
-    for (guint i = 0; i < planner->steps->len; i++) {
-        const HvStep *step = &g_array_index(planner->steps, HvStep, i);
-        if (step->size_kib == pool->size_kib && step->node == pool->node)
-            taken += step->pages;
-    }
-    return hv_minus(hv_plan_demotable_pages(planner->world, pool), taken);
-}
-
-/* Splits larger pages for a need. Returns what is left. */
-static guint64 demote(Planner *planner, const HvNodeSet *allowed, guint64 size_kib, guint64 pages)
-{
-    const HvSnapshot *snapshot = planner->world->snapshot;
-    for (guint i = 0; i < snapshot->pools->len && pages > 0; i++) {
-        const HvPool *pool = &g_array_index(snapshot->pools, HvPool, i);
-        const HvPageSize *size = hv_snapshot_size(snapshot, pool->size_kib);
-        gboolean is_allowed =
-            hv_node_set_is_any(allowed) || hv_node_set_contains(allowed, pool->node);
-        if (size == NULL || size->demote_size_kib != size_kib || !is_allowed)
-            continue;
-        guint64 ratio = pool->size_kib / size_kib;
-        guint64 split = MIN(splittable(planner, pool), pages / ratio + (pages % ratio != 0));
-        guint64 got = MIN(pages, split * ratio);
-        HvStep step = {.action = HV_STEP_DEMOTE,
-                       .node = pool->node,
-                       .size_kib = pool->size_kib,
-                       .pages = split,
-                       .to_kib = size_kib};
-        if (split > 0)
-            g_array_append_val(planner->steps, step);
-        pages -= got;
-    }
-    return pages;
-}
-
 /* What is available to a need that only some nodes may serve. */
 static guint64 available_on(Planner *planner, const HvNodeSet *allowed, guint64 size_kib)
 {
@@ -226,7 +189,7 @@ static guint64 add(Planner *planner, const HvNeed *need, const HvNodeSet *allowe
 {
     if (pages == 0 || !planner->world->settings->use_dynamic_hugepages)
         return pages;
-    pages = demote(planner, allowed, need->size_kib, pages);
+    pages = hv_demotion_get(&planner->demotion, allowed, need->size_kib, pages);
     return grow(planner, allowed, &need->near, need->size_kib, pages);
 }
 
@@ -389,6 +352,7 @@ HvPlan *hv_plan_again(const HvWorld *world, const HvRequest *request, const HvAt
     planner.needs = request->needs;
     planner.attempt = attempt;
     planner.missing = plan->missing;
+    hv_demotion_init(&planner.demotion, world, request->needs, attempt, plan->steps);
     guint64 size_kib = next_size_kib(request->needs, G_MAXUINT64);
     for (; size_kib != 0; size_kib = next_size_kib(request->needs, size_kib)) {
         plan_size(&planner, request, size_kib);

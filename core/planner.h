@@ -63,3 +63,11 @@ gboolean hv_plan_is_kernel_sound(const HvSnapshot *snapshot, guint64 size_kib);
  * `demote` allows: there is no way back, so by default only those hugevm added.
  */
 guint64 hv_plan_demotable_pages(const HvWorld *world, const HvPool *pool);
+
+/* The same for whoever asks about many pools of a size, with its room without overcommit. */
+HvRoom hv_plan_room_to_split(const HvWorld *world, guint64 size_kib);
+guint64 hv_plan_demotable_pages_within(const HvWorld *world, const HvPool *pool,
+                                       const HvRoom *room);
+
+/* Pages of a size that splitting larger ones, step by step, would give. node -1: on all nodes. */
+guint64 hv_plan_demotable_into_pages(const HvWorld *world, guint64 size_kib, int node);

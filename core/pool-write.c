@@ -409,7 +409,10 @@ gboolean hv_pool_split(const HvPoolWriter *writer, const HvSplit *split, guint64
     g_autofree char *path = g_strdup_printf(
         "/sys/devices/system/node/node%d/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/demote",
         split->node, split->size_kib);
-    /* a write that fails has split nothing, which the record shows: the caller grows instead */
-    hv_root_write_u64(writer->root, path, *out_pages, NULL);
+    /* one by one: only at the begin of a write do all kernels look whether pages are promised. One
+     * that fails has split nothing, which the record shows */
+    for (guint64 i = 0; i < *out_pages; i++)
+        if (!hv_root_write_u64(writer->root, path, 1, NULL))
+            break;
     return record_split(writer, split, large_before, out_pages, error);
 }

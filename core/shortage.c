@@ -123,7 +123,7 @@ static void find_more(const HvWorld *world, const HvShortage *shortage, guint64 
         int node = g_array_index(world->snapshot->nodes, HvNode, i).id;
         if (!hv_node_set_is_any(&shortage->nodes) && !hv_node_set_contains(&shortage->nodes, node))
             continue;
-        split = hv_plus(split, hv_forecast_demotable_pages(world, size_kib, node));
+        split = hv_plus(split, hv_plan_demotable_into_pages(world, size_kib, node));
         grown = hv_plus(grown, hv_forecast_growth(world, size_kib, node).memory_pages);
     }
     *out_split = split;

@@ -28,6 +28,8 @@ static World *host_of(int n_nodes)
             world_grown(world, node, sizes_kib[i], POOL_PAGES / 5);
         }
     }
+    for (guint i = 1; i < G_N_ELEMENTS(sizes_kib); i++)
+        world_size(world, sizes_kib[i])->demote_size_kib = sizes_kib[i - 1];
     world_allow_growth(world);
     for (int i = 0; i < CLAIMS; i++) {
         g_autofree char *uuid = g_strdup_printf("claim-%d", i);

@@ -71,6 +71,11 @@ static HvStep grow_on(int node, guint64 size_kib, guint64 pages)
     return (HvStep){.action = HV_STEP_GROW, .node = node, .size_kib = size_kib, .pages = pages};
 }
 
+static HvStep split_on(int node, guint64 size_kib, guint64 pages, guint64 to_kib)
+{
+    return (HvStep){HV_STEP_DEMOTE, node, size_kib, pages, to_kib};
+}
+
 static void add_need(HvRequest *request, const char *nodes, guint64 size_kib, guint64 pages)
 {
     HvNeed need = {.size_kib = size_kib, .pages = pages};
@@ -559,8 +564,7 @@ static void test_split_moves_what_was_grown_to_the_smaller_size(void)
     bench_init(&bench, two_nodes);
     HvStep grow = grow_on(0, SIZE_1G, 1);
     run_good(&bench, &grow, 1);
-    HvStep split = {
-        .action = HV_STEP_DEMOTE, .node = 0, .size_kib = SIZE_1G, .pages = 1, .to_kib = SIZE_2M};
+    HvStep split = split_on(0, SIZE_1G, 1, SIZE_2M);
     run_good(&bench, &split, 1);
     assert_write(1, "node0/hugepages/hugepages-1048576kB/demote", 1);
     assert_counts(0, SIZE_1G, 2, 2, 0);
@@ -578,14 +582,59 @@ static void test_pieces_of_a_static_page_stay_the_administrators(void)
     g_auto(Bench) bench;
     bench_init(&bench, two_nodes);
     bench.settings->demote = HV_DEMOTE_ANY;
-    HvStep split = {
-        .action = HV_STEP_DEMOTE, .node = 0, .size_kib = SIZE_1G, .pages = 1, .to_kib = SIZE_2M};
+    HvStep split = split_on(0, SIZE_1G, 1, SIZE_2M);
     run_good(&bench, &split, 1);
     assert_counts(0, SIZE_1G, 1, 1, 0);
     assert_counts(0, SIZE_2M, 522, 522, 0);
     assert_ledger(&bench, 0, SIZE_2M, 0);
     give_back(&bench);
     assert_counts(0, SIZE_2M, 522, 522, 0);
+}
+
+/* arm64: each piece is split as it comes, and all that came of hugevm's page goes back. */
+static void test_split_over_several_sizes_is_given_back_in_all_of_them(void)
+{
+    static const char arm[] = "arch aarch64\nmem available=16777216 default=2048\n"
+                              "size 64\nsize 2048 demote=64\nsize 32768 demote=2048\n"
+                              "size 1048576 demote=32768\n"
+                              "node 0 total=16777216 free=16777216\n"
+                              "pool 0 64 total=5 free=5\npool 0 2048\npool 0 32768 total=1\n"
+                              "pool 0 1048576 total=1 free=1\n";
+    static const guint64 sizes[] = {64, SIZE_2M, 32768, SIZE_1G}, grown[] = {64, 14, 31, 0};
+    static const guint64 total[] = {5, 0, 1, 1}, free_pages[] = {5, 0, 0, 1};
+    g_auto(Bench) bench;
+    bench_init(&bench, arm);
+    HvStep grow = grow_on(0, SIZE_1G, 1);
+    run_good(&bench, &grow, 1);
+    HvStep steps[] = {split_on(0, SIZE_1G, 1, 32768), split_on(0, 32768, 1, SIZE_2M),
+                      split_on(0, SIZE_2M, 2, 64)};
+    run_good(&bench, steps, 3);
+    for (guint i = 0; i < G_N_ELEMENTS(sizes); i++)
+        assert_ledger(&bench, 0, sizes[i], grown[i]);
+    give_back(&bench);
+    for (guint i = 0; i < G_N_ELEMENTS(sizes); i++)
+        assert_counts(0, sizes[i], total[i], free_pages[i], 0);
+}
+
+static void promise_all_large_pages(void)
+{
+    fake_add(-1, SIZE_1G, "resv_hugepages", 3);
+    fake.before_write = NULL;
+}
+
+/* Somebody maps them after the plan was made: the look before the write sees it. */
+static void test_promised_pages_are_not_split_whatever_the_plan_says(void)
+{
+    g_auto(Bench) bench;
+    bench_init(&bench, two_nodes);
+    HvStep grow = grow_on(0, SIZE_1G, 1);
+    run_good(&bench, &grow, 1); /* 3 are free now */
+    HvStep steps[] = {grow_on(1, SIZE_2M, 1), split_on(0, SIZE_1G, 1, SIZE_2M)};
+    fake.before_write = promise_all_large_pages;
+    run_good(&bench, steps, 2);
+    g_assert_cmpuint(count_writes("/demote"), ==, 0);
+    assert_counts(0, SIZE_1G, 3, 3, 0);
+    assert_ledger(&bench, 0, SIZE_2M, 512); /* grown instead */
 }
 
 static void test_split_that_fails_is_grown_instead(void)
@@ -595,8 +644,7 @@ static void test_split_that_fails_is_grown_instead(void)
     HvStep grow = grow_on(0, SIZE_1G, 1);
     run_good(&bench, &grow, 1);
     fake.broken = "/demote";
-    HvStep split = {
-        .action = HV_STEP_DEMOTE, .node = 0, .size_kib = SIZE_1G, .pages = 1, .to_kib = SIZE_2M};
+    HvStep split = split_on(0, SIZE_1G, 1, SIZE_2M);
     run_good(&bench, &split, 1);
     assert_ledger(&bench, 0, SIZE_1G, 1);
     assert_ledger(&bench, 0, SIZE_2M, 512);
@@ -606,11 +654,7 @@ static void test_static_larger_pages_are_not_split_behind_the_setting(void)
 {
     g_auto(Bench) bench;
     bench_init(&bench, two_nodes);
-    HvStep split = {.action = HV_STEP_DEMOTE,
-                    .node = 0,
-                    .size_kib = SIZE_1G,
-                    .pages = 1,
-                    .to_kib = SIZE_2M}; /* a plan of before, when it was hugevm's page */
+    HvStep split = split_on(0, SIZE_1G, 1, SIZE_2M); /* planned when it was hugevm's page */
     run_good(&bench, &split, 1);
     assert_counts(0, SIZE_1G, 2, 2, 0);
     g_assert_cmpuint(count_writes("/demote"), ==, 0);
@@ -630,6 +674,10 @@ static void add_tests_of_giving_back(void)
         test_split_moves_what_was_grown_to_the_smaller_size);
     ADD("pieces-of-a-static-page-stay-the-administrators",
         test_pieces_of_a_static_page_stay_the_administrators);
+    ADD("split-over-several-sizes-is-given-back-in-all-of-them",
+        test_split_over_several_sizes_is_given_back_in_all_of_them);
+    ADD("promised-pages-are-not-split-whatever-the-plan-says",
+        test_promised_pages_are_not_split_whatever_the_plan_says);
     ADD("split-that-fails-is-grown-instead", test_split_that_fails_is_grown_instead);
     ADD("static-larger-pages-are-not-split-behind-the-setting",
         test_static_larger_pages_are_not_split_behind_the_setting);

@@ -144,6 +144,20 @@ tell huge1 failed
 host_down huge1
 all_back "1 GiB on node 1"
 
+# An agent got a page of 1 GiB and is killed before its VM starts: the next VM has it, in pieces.
+host_up huge1 before huge1.xml
+host_down huge1
+vm pieces 600 "$(bound 1)"
+hugevmctl --conf $conf plan pieces.xml >plan.out 2>&1
+answers "hugevm's own page of 1 GiB, left by a killed agent, is to be split" plan.out \
+    'demote 1 x 1 GiB on node 1'
+start pieces 2M:300@1
+same "it is split for the VM, the administrator's two are not" "$(totals 1048576)" "0 2 0 0"
+same "and what the VM does not need of it has gone back" "$(pools)" \
+    "0/0/0 300/0/0 0/0/0 0/0/0 resv 0"
+stop pieces
+all_back "pieces"
+
 # 2 MiB beside free 1 GiB pages: these are the administrator's, and stay in one piece.
 pages=$(($(growable_pages 1) + 200))
 vm split $((pages * 2)) "$(bound 1)"

@@ -285,105 +285,7 @@ static void test_allocatable_is_exact(void)
     assert_refused(too_much);
 }
 
-/* A node with 4 free pages of 1 GiB, of which hugevm added some; no memory to grow into. */
-static World *gib_host(HvDemote demote, guint64 grown)
-{
-    World *world = world_new();
-    world_pool(world, 0, SIZE_2M, 0, 0);
-    world_pool(world, 0, SIZE_1G, 4, 4);
-    world_size(world, SIZE_1G)->demote_size_kib = SIZE_2M;
-    world_allow_growth(world);
-    world->settings->demote = demote;
-    if (grown > 0)
-        world_grown(world, 0, SIZE_1G, grown);
-    return world;
-}
-
-static void test_demote_setting_says_which_pages_may_be_split(void)
-{
-    static const struct {
-        HvDemote demote;
-        guint64 grown, pages;
-    } rows[] = {
-        {HV_DEMOTE_NEVER, 4, 0},
-        {HV_DEMOTE_OWN, 0, 0},
-        {HV_DEMOTE_OWN, 3, 3},
-        {HV_DEMOTE_ANY, 0, 4},
-    };
-    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autoptr(World) world = gib_host(rows[i].demote, rows[i].grown);
-        HvWorld view = world_view(world);
-        const HvPool *pool = hv_snapshot_pool(world->snapshot, 0, SIZE_1G);
-        g_assert_cmpuint(hv_plan_demotable_pages(&view, pool), ==, rows[i].pages);
-    }
-}
-
-static void test_larger_page_is_split_before_memory_is_taken(void)
-{
-    g_autoptr(World) world = gib_host(HV_DEMOTE_OWN, 4);
-    world_need(world, ANY, SIZE_2M, 513);
-    g_autoptr(HvPlan) plan = world_plan(world);
-    assert_allowed(plan, 1);
-    assert_step(plan, 0, HV_STEP_DEMOTE, 0, SIZE_1G, 2);
-    g_assert_cmpuint(g_array_index(plan->steps, HvStep, 0).to_kib, ==, SIZE_2M);
-}
-
-static void test_split_leaves_the_vms_own_larger_pages(void)
-{
-    g_autoptr(World) world = gib_host(HV_DEMOTE_ANY, 0);
-    world_need(world, ANY, SIZE_1G, 3);
-    world_need(world, ANY, SIZE_2M, 512);
-    g_autoptr(HvPlan) fits = world_plan(world);
-    assert_allowed(fits, 1);
-    assert_step(fits, 0, HV_STEP_DEMOTE, 0, SIZE_1G, 1);
-    world_need(world, ANY, SIZE_2M, 1);
-    g_autoptr(HvPlan) too_much = world_plan(world);
-    assert_refused(too_much);
-}
-
-static void test_reserved_and_claimed_larger_pages_are_not_split(void)
-{
-    g_autoptr(World) world = gib_host(HV_DEMOTE_ANY, 0);
-    world_reserve(world, -1, SIZE_1G, 2);
-    world_claim(world, OTHER, HV_CLAIM_CLAIMED, ANY, SIZE_1G, 1);
-    world_need(world, ANY, SIZE_2M, 513);
-    g_autoptr(HvPlan) plan = world_plan(world);
-    assert_refused(plan);
-}
-
-static void test_nothing_is_split_where_dynamic_allocation_is_off(void)
-{
-    g_autoptr(World) world = gib_host(HV_DEMOTE_ANY, 4);
-    world->settings->use_dynamic_hugepages = FALSE;
-    world_need(world, ANY, SIZE_2M, 1);
-    g_autoptr(HvPlan) plan = world_plan(world);
-    assert_refused(plan);
-}
-
-static void test_bound_need_splits_on_its_own_node(void)
-{
-    g_autoptr(World) world = gib_host(HV_DEMOTE_ANY, 0);
-    world_pool(world, 1, SIZE_2M, 0, 0);
-    world_need(world, "1", SIZE_2M, 1);
-    g_autoptr(HvPlan) plan = world_plan(world);
-    assert_refused(plan);
-}
-
 #define ADD(name, function) g_test_add_func("/give-back/" name, function)
-
-static void add_tests_of_demotion(void)
-{
-    ADD("demote-setting-says-which-pages-may-be-split",
-        test_demote_setting_says_which_pages_may_be_split);
-    ADD("larger-page-is-split-before-memory-is-taken",
-        test_larger_page_is_split_before_memory_is_taken);
-    ADD("split-leaves-the-vms-own-larger-pages", test_split_leaves_the_vms_own_larger_pages);
-    ADD("reserved-and-claimed-larger-pages-are-not-split",
-        test_reserved_and_claimed_larger_pages_are_not_split);
-    ADD("nothing-is-split-where-dynamic-allocation-is-off",
-        test_nothing_is_split_where_dynamic_allocation_is_off);
-    ADD("bound-need-splits-on-its-own-node", test_bound_need_splits_on_its_own_node);
-}
 
 int main(int argc, char **argv)
 {
@@ -407,6 +309,5 @@ int main(int argc, char **argv)
     ADD("allocatable-is-what-a-bound-vm-could-have",
         test_allocatable_is_what_a_bound_vm_could_have);
     ADD("allocatable-is-exact", test_allocatable_is_exact);
-    add_tests_of_demotion();
     return g_test_run();
 }

@@ -14,7 +14,14 @@
 
 typedef unsigned __int128 Wide;
 
-static const guint64 sizes[] = {SIZE_2M, SIZE_1G};
+#define SIZE_32M ((guint64)32768)
+
+static const guint64 sizes[] = {SIZE_2M, SIZE_32M, SIZE_1G};
+
+static guint64 random_size(GRand *rand)
+{
+    return sizes[g_rand_int_range(rand, 0, G_N_ELEMENTS(sizes))];
+}
 
 static guint64 random_count(GRand *rand, gboolean is_extreme)
 {
@@ -63,7 +70,7 @@ static void add_random_settings(World *world, GRand *rand, gboolean is_extreme)
     settings->floor_host_kib = (guint64)g_rand_int_range(rand, 0, 20) * SIZE_2M;
     settings->floor_node_percent = (guint)g_rand_int_range(rand, 0, 30);
     for (int n = g_rand_int_range(rand, 0, 3); n > 0; n--)
-        world_reserve(world, g_rand_int_range(rand, -1, 3), sizes[g_rand_int_range(rand, 0, 2)],
+        world_reserve(world, g_rand_int_range(rand, -1, 3), random_size(rand),
                       random_count(rand, is_extreme));
 }
 
@@ -81,7 +88,9 @@ static World *random_world(GRand *rand, gboolean is_extreme)
 {
     World *world = world_new();
     world_size(world, SIZE_2M);
-    world_size(world, SIZE_1G)->demote_size_kib = g_rand_boolean(rand) ? SIZE_2M : 0;
+    world_size(world, SIZE_32M)->demote_size_kib = g_rand_boolean(rand) ? SIZE_2M : 0;
+    world_size(world, SIZE_1G)->demote_size_kib =
+        g_rand_boolean(rand) ? sizes[g_rand_int_range(rand, 0, 2)] : 0;
     int n_nodes = g_rand_int_range(rand, 1, 4);
     for (int node = 0; node < n_nodes; node++)
         add_random_pools(world, rand, node);
@@ -96,11 +105,10 @@ static World *random_world(GRand *rand, gboolean is_extreme)
         char uuid[8];
         g_snprintf(uuid, sizeof uuid, "vm-%d", g_rand_int_range(rand, 0, 3));
         world_claim(world, uuid, (HvClaimState)g_rand_int_range(rand, 0, 3), random_nodes(rand),
-                    sizes[g_rand_int_range(rand, 0, 2)], random_count(rand, is_extreme));
+                    random_size(rand), random_count(rand, is_extreme));
     }
     for (int n = g_rand_int_range(rand, 1, 4); n > 0; n--)
-        world_need(world, random_nodes(rand), sizes[g_rand_int_range(rand, 0, 2)],
-                   random_count(rand, is_extreme));
+        world_need(world, random_nodes(rand), random_size(rand), random_count(rand, is_extreme));
     for (guint i = 0; i < world->request->needs->len; i++)
         add_random_wish(&g_array_index(world->request->needs, HvNeed, i), rand);
     return world;
@@ -195,14 +203,28 @@ static Wide brought(const HvPlan *plan, int node, guint64 size_kib)
     return pages;
 }
 
+/* Pages of a size that the steps split away. node -1: on any. */
+static Wide split(const HvPlan *plan, int node, guint64 size_kib)
+{
+    Wide pages = 0;
+    for (guint i = 0; i < plan->steps->len; i++) {
+        const HvStep *step = &g_array_index(plan->steps, HvStep, i);
+        if ((node < 0 || step->node == node) && step->action == HV_STEP_DEMOTE &&
+            step->size_kib == size_kib)
+            pages += step->pages;
+    }
+    return pages;
+}
+
 static void check_enough(const World *world, const HvPlan *plan)
 {
     gboolean use_free =
         world->settings->use_preallocated_hugepages || !world->settings->use_dynamic_hugepages;
     for (guint s = 0; s < G_N_ELEMENTS(sizes); s++) {
         Wide had = use_free ? wide_available(world, sizes[s]) : 0;
+        Wide gone = use_free ? split(plan, -1, sizes[s]) : 0;
         g_assert_true(had + brought(plan, -1, sizes[s]) >=
-                      wide_needs(world->request->needs, sizes[s]));
+                      wide_needs(world->request->needs, sizes[s]) + gone);
         for (int node = 0; node < 6; node++) {
             const HvPool *pool = hv_snapshot_pool(world->snapshot, node, sizes[s]);
             Wide bound = 0;
@@ -212,7 +234,8 @@ static void check_enough(const World *world, const HvPlan *plan)
                     bound += need->pages;
             }
             Wide here = use_free && pool != NULL ? wide_free(world, pool) : 0;
-            g_assert_true(here + brought(plan, node, sizes[s]) >= bound);
+            gone = use_free ? split(plan, node, sizes[s]) : 0;
+            g_assert_true(here + brought(plan, node, sizes[s]) >= bound + gone);
         }
     }
 }
@@ -235,6 +258,22 @@ static void check_floor(const World *world, const HvPlan *plan)
     g_assert_true(on_host <= hv_room_growable_on_host_kib(&view));
 }
 
+/* Up to this step: pages of its pool that were split, and pieces that were put there. */
+static void count_splits(const HvPlan *plan, guint index, Wide *out_split, Wide *out_pieces)
+{
+    const HvStep *self = &g_array_index(plan->steps, HvStep, index);
+    *out_split = *out_pieces = 0;
+    for (guint i = 0; i <= index; i++) {
+        const HvStep *step = &g_array_index(plan->steps, HvStep, i);
+        if (step->action != HV_STEP_DEMOTE || step->node != self->node)
+            continue;
+        if (step->to_kib == self->size_kib)
+            *out_pieces += (Wide)step->pages * (step->size_kib / step->to_kib);
+        if (step->size_kib == self->size_kib)
+            *out_split += step->pages;
+    }
+}
+
 static void check_steps(const World *world, const HvPlan *plan)
 {
     HvWorld view = world_view(world);
@@ -244,8 +283,10 @@ static void check_steps(const World *world, const HvPlan *plan)
         const HvPool *pool = hv_snapshot_pool(world->snapshot, step->node, step->size_kib);
         g_assert_nonnull(pool);
         g_assert_cmpuint(step->pages, >, 0);
+        Wide gone, pieces;
+        count_splits(plan, i, &gone, &pieces);
         if (step->action == HV_STEP_DEMOTE)
-            g_assert_cmpuint(step->pages, <=, hv_plan_demotable_pages(&view, pool));
+            g_assert_true(gone <= hv_plan_demotable_pages(&view, pool) + pieces);
     }
 }
 
@@ -277,16 +318,19 @@ static void check_world(const World *world)
 static void test_plans_keep_the_rules(void)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(SEED);
-    guint allowed = 0;
+    guint allowed = 0, over_two = 0;
     for (guint round = 0; round < ROUNDS; round++) {
         g_autoptr(World) world = random_world(rand, FALSE);
         check_world(world);
         g_autoptr(HvPlan) plan = world_plan(world);
         allowed += plan->refusal == NULL;
+        for (guint i = 1; i < plan->steps->len; i++)
+            over_two += g_array_index(plan->steps, HvStep, i - 1).to_kib == SIZE_32M;
     }
     /* worlds that are all refused, or none, would test little */
     g_assert_cmpuint(allowed, >, ROUNDS / 10);
     g_assert_cmpuint(allowed, <, ROUNDS * 9 / 10);
+    g_assert_cmpuint(over_two, >, ROUNDS / 1000);
 }
 
 static void test_plans_keep_the_rules_at_the_edge_of_64_bits(void)
