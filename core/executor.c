@@ -47,32 +47,43 @@ static void growth_clear(Growth *growth)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Growth, growth_clear)
 
-static gboolean check_go_on(Growth *growth, const HvStep *step, GError **error)
+static char *describe(const HvStep *step)
+{
+    g_autofree char *size = hv_format_kib(step->size_kib);
+    return g_strdup_printf("%s %s pages on node %d",
+                           step->action == HV_STEP_DEMOTE ? "splitting" : "growing", size,
+                           step->node);
+}
+
+/* FALSE: the host cancels. */
+static gboolean tell_host(const Growth *growth, const HvStep *step, GError **error)
 {
     const HvExecutor *executor = growth->executor;
-    g_autofree char *size = hv_format_kib(step->size_kib);
-    g_autofree char *what =
-        g_strdup_printf("%s %s pages on node %d",
-                        step->action == HV_STEP_DEMOTE ? "splitting" : "growing", size, step->node);
-    if (executor->progress != NULL &&
-        executor->progress(executor->progress_data, growth->done_pages, growth->total_pages,
-                           what)) {
-        hv_set_error(error, HV_ERROR_CANCELLED, NULL,
-                     "cancelled while %s, after %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
-                     " pages; they are given back",
-                     what, growth->done_pages, growth->total_pages);
+    g_autofree char *what = describe(step);
+    if (executor->progress == NULL ||
+        !executor->progress(executor->progress_data, growth->done_pages, growth->total_pages, what))
+        return TRUE;
+    hv_set_error(error, HV_ERROR_CANCELLED, NULL,
+                 "cancelled while %s, after %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+                 " pages; they are given back",
+                 what, growth->done_pages, growth->total_pages);
+    return FALSE;
+}
+
+static gboolean check_go_on(const Growth *growth, const HvStep *step, GError **error)
+{
+    if (!tell_host(growth, step, error))
         return FALSE;
-    }
-    if (g_get_monotonic_time() >= executor->writer.deadline_us) {
-        hv_set_error(error, HV_ERROR_TIMEOUT,
-                     "raise allocation_timeout (in a hook: hook_timeout) in "
-                     "/etc/hugevm/hugevm.conf, or allocate the pages at boot",
-                     "the time allowed ran out while %s, after %" G_GUINT64_FORMAT
-                     " of %" G_GUINT64_FORMAT " pages; they are given back",
-                     what, growth->done_pages, growth->total_pages);
-        return FALSE;
-    }
-    return TRUE;
+    if (g_get_monotonic_time() < growth->executor->writer.deadline_us)
+        return TRUE;
+    g_autofree char *what = describe(step);
+    hv_set_error(error, HV_ERROR_TIMEOUT,
+                 "raise allocation_timeout (in a hook: hook_timeout) in "
+                 "/etc/hugevm/hugevm.conf, or allocate the pages at boot",
+                 "the time allowed ran out while %s, after %" G_GUINT64_FORMAT
+                 " of %" G_GUINT64_FORMAT " pages; they are given back",
+                 what, growth->done_pages, growth->total_pages);
+    return FALSE;
 }
 
 /* Keeps a step near 100 ms, so that progress, cancelling and the deadline are never far. */
@@ -203,22 +214,27 @@ static void set_steps(Growth *growth, const GArray *steps)
         growth->total_pages += g_array_index(steps, HvStep, i).pages;
 }
 
-/* Carries out what is left, until nothing is or the first of these steps fell short. */
+/*
+ * Carries out what is left, until nothing is or the first of these steps fell short. The host
+ * hears of the end, too: it may have wanted to cancel all the while.
+ */
 static gboolean run_steps(Growth *growth, GError **error)
 {
     GArray *todo = growth->attempt.left;
     while (todo->len > 0) {
-        HvStep *step = &g_array_index(todo, HvStep, 0);
-        guint64 left = step->pages;
-        if (step->action == HV_STEP_DEMOTE ? !demote_step(growth, step, &left, error)
-                                           : !grow_step(growth, step, &left, error))
+        HvStep step = g_array_index(todo, HvStep, 0);
+        guint64 left = step.pages;
+        if (step.action == HV_STEP_DEMOTE ? !demote_step(growth, &step, &left, error)
+                                          : !grow_step(growth, &step, &left, error))
             return FALSE;
         if (left > 0) {
-            g_array_append_val(growth->attempt.spent, *step);
-            step->pages = left;
+            g_array_append_val(growth->attempt.spent, step);
+            g_array_index(todo, HvStep, 0).pages = left;
             return TRUE;
         }
         g_array_remove_index(todo, 0);
+        if (todo->len == 0 && !tell_host(growth, &step, error))
+            return FALSE;
     }
     return TRUE;
 }

@@ -102,8 +102,8 @@ struct hugevm_host {
     void (*log)(void *opaque, uint32_t level, const char *domain, const char *text);
     /*
      * Pages got so far and wanted, and what is going on ("growing 2 MiB pages on
-     * node 0"); called between bounded steps. Non-zero cancels: what was taken
-     * is given back and the slot returns CANCELLED. May be NULL. Since 1.0.
+     * node 0"); called between bounded steps and after the last. Non-zero cancels: what
+     * was taken is given back and the slot returns CANCELLED. May be NULL. Since 1.0.
      */
     int32_t (*progress)(void *opaque, uint64_t done_pages, uint64_t total_pages, const char *what);
     /*

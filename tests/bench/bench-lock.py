@@ -27,7 +27,7 @@ from harness import M2, STATE, Bench, free, set_total, total, until  # noqa: E40
 from hugevm_host import Host, HugevmError  # noqa: E402
 
 PAGES = 2
-GROWTH_PAGES = 2048  # of the host that gets stuck
+GROWTH_PAGES = 4096  # of the host that gets stuck, in more than one step
 TRIES = 50
 LIMIT_S = 25  # for the ends of each of the two rows
 HUGE = {"hugepages": str(M2)}

@@ -19,7 +19,7 @@ import threading
 import libvirt
 
 import harness
-from harness import (DYNAMIC, M2, STATIC, check, end_process, free, holds, is_alive, main, pools,
+from harness import (DYNAMIC, G1, M2, STATIC, check, end_process, free, holds, is_alive, main, pools,
                      pools_become, same, set_total, smaps_of_guest, total, until, write)
 from hugevm_host import (CANCELLED, CONFLICT, SHORTAGE, TIMEOUT, UNKNOWN_VM, Host, HugevmError)
 
@@ -161,7 +161,17 @@ def timed_out_growth(bench):
     """a growth that runs out of time gives back what it had got"""
     before = pools()
     host, (vm, _) = open_host(bench), big_vm(bench)
-    refused(TIMEOUT, host.before_vm_start, vm.xml, HUGE, timeout_ms=10)
+    refused(TIMEOUT, host.before_vm_start, vm.xml, HUGE, timeout_ms=5)
+    same(pools(), before, "pools after the growth that took too long")
+    same(bench.claims(), [], "claims")
+
+
+def timed_out_growth_of_large_pages(bench):
+    """a growth of pages of 1 GiB that runs out of time gives back what it had got"""
+    before = pools()
+    host, vm = open_host(bench), bench.vm(memory_mib=4096)
+    error = refused(TIMEOUT, host.before_vm_start, vm.xml, {"hugepages": str(G1)}, timeout_ms=10)
+    print(f"# {error.message}")
     same(pools(), before, "pools after the growth that took too long")
     same(bench.claims(), [], "claims")
 
@@ -433,10 +443,11 @@ if __name__ == "__main__":
     try:
         STATUS = main([
             real_vm, destroy_while_alive, cancelled_growth, timed_out_growth,
-            progress_of_a_big_growth, no_progress_without_growth, failed_start, destroyed_twice,
-            late_event, claimed_again, configuration_breaks_meanwhile, administrator_takes_pages,
-            administrator_adds_pages, promised_pages, database_restarts, reserved_pages, two_agents,
-            dead_agent, owner_is_another, orphaned_vm,
+            timed_out_growth_of_large_pages, progress_of_a_big_growth, no_progress_without_growth,
+            failed_start, destroyed_twice, late_event, claimed_again,
+            configuration_breaks_meanwhile, administrator_takes_pages, administrator_adds_pages,
+            promised_pages, database_restarts, reserved_pages, two_agents, dead_agent,
+            owner_is_another, orphaned_vm,
         ])
     finally:
         Embedded.close()

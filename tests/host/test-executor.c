@@ -420,6 +420,12 @@ static gboolean cancel_after(gpointer data, guint64 done, guint64 total, const c
     return done >= *(guint64 *)data;
 }
 
+static gboolean cancel_after_any(gpointer data, guint64 done, guint64 total, const char *what)
+{
+    (void)total, (void)what;
+    return done >= *(guint64 *)data;
+}
+
 static void test_cancelled_growth_stops_between_steps(void)
 {
     g_auto(Bench) bench;
@@ -434,6 +440,70 @@ static void test_cancelled_growth_stops_between_steps(void)
     g_assert_nonnull(strstr(error->message, "64 of 2000"));
     g_assert_cmpuint(fake.n_writes, ==, 1);
     assert_ledger(&bench, 0, SIZE_2M, 64);
+}
+
+static gboolean note_progress(gpointer data, guint64 done, guint64 total, const char *what)
+{
+    (void)what;
+    g_string_append_printf(data, "%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT " ", done, total);
+    return FALSE;
+}
+
+static void test_progress_goes_up_to_the_last_page(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GString) seen = g_string_new(NULL);
+    bench_init(&bench, two_nodes);
+    bench.executor.progress = note_progress;
+    bench.executor.progress_data = seen;
+    HvStep steps[] = {grow_on(1, SIZE_1G, 1), grow_on(0, SIZE_2M, 5)};
+    run_good(&bench, steps, 2);
+    g_assert_cmpstr(seen->str, ==, "0/6 1/6 6/6 ");
+    g_string_truncate(seen, 0);
+    run_good(&bench, NULL, 0);
+    g_assert_cmpstr(seen->str, ==, "");
+}
+
+/* However few the steps, whoever wants to cancel is heard. */
+static void test_growth_of_one_step_can_be_cancelled(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    guint64 enough = 1;
+    bench_init(&bench, two_nodes);
+    bench.executor.progress = cancel_after_any;
+    bench.executor.progress_data = &enough;
+    HvStep step = grow_on(0, SIZE_2M, 5);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_CANCELLED);
+    g_assert_nonnull(strstr(error->message, "5 of 5"));
+    give_back(&bench);
+    assert_counts(0, SIZE_2M, 10, 10, 0);
+}
+
+static void be_slow(void)
+{
+    g_usleep(60 * 1000);
+}
+
+static void test_deadline_ends_a_growth_of_large_pages_in_its_middle(void)
+{
+    g_auto(Bench) bench;
+    g_autoptr(GError) error = NULL;
+    bench_init(&bench, two_nodes);
+    fake.after_write = be_slow;
+    bench.executor.writer.deadline_us = g_get_monotonic_time() + 100 * 1000;
+    HvStep step = grow_on(0, SIZE_1G, 8);
+    g_assert_false(run_steps(&bench, &step, 1, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_TIMEOUT);
+    g_assert_nonnull(strstr(error->message, "of 8 pages"));
+    guint64 total = fake_get(0, SIZE_1G, "nr_hugepages");
+    g_assert_cmpuint(total, >, 2);
+    g_assert_cmpuint(total, <, 2 + 8);
+    assert_ledger(&bench, 0, SIZE_1G, total - 2);
+    bench.executor.writer.deadline_us = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    give_back(&bench);
+    assert_counts(0, SIZE_1G, 2, 2, 0);
 }
 
 static void test_passed_deadline_ends_the_growth(void)
@@ -708,6 +778,10 @@ int main(int argc, char **argv)
     ADD("progress-tells-of-the-new-plan", test_progress_tells_of_the_new_plan);
     ADD("floor-counts-at-the-moment-of-the-write", test_floor_counts_at_the_moment_of_the_write);
     ADD("cancelled-growth-stops-between-steps", test_cancelled_growth_stops_between_steps);
+    ADD("progress-goes-up-to-the-last-page", test_progress_goes_up_to_the_last_page);
+    ADD("growth-of-one-step-can-be-cancelled", test_growth_of_one_step_can_be_cancelled);
+    ADD("deadline-ends-a-growth-of-large-pages-in-its-middle",
+        test_deadline_ends_a_growth_of_large_pages_in_its_middle);
     ADD("passed-deadline-ends-the-growth", test_passed_deadline_ends_the_growth);
     ADD("resizing-by-another-process-is-waited-for-until-the-deadline",
         test_resizing_by_another_process_is_waited_for_until_the_deadline);

@@ -93,6 +93,13 @@ status
 set_pool 0 0
 all_back "misplaced cells"
 
+# 32 pages are on node 0 then, and with the second number all 48 on node 2 as well.
+for enough in 32 33; do
+    host $module $conf cancel-at $enough before cells.xml >cells.out 2>&1
+    answers "a host that cancels after $enough pages gets CANCELLED" cells.out '^before: CANCELLED: '
+    all_back "cancelled after $enough pages"
+done
+
 # Three at once, of which two fit: whoever is refused takes and leaves nothing.
 each=$(($(growable_pages 2) * 4 / 10))
 for i in 1 2 3; do
