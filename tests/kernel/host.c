@@ -12,139 +12,40 @@
  *   vm UUID                      what follows is about that VM, whatever its generation
  *   launching, started, gone, failed
  *                                vm_launching, after_vm_start, after_vm_destroy, vm_start_failed
- *   map SIZE:PAGES[@NODE]...     starts the mapper: it maps the pages, bound to NODE, and
+ *   map SIZE:PAGES[@NODE[,NODE]...]...
+ *                                starts the mapper: it maps the pages, bound to these nodes, and
  *                                touches them
+ *   promise SIZE:PAGES...        the same without a touch: the kernel keeps the pages for it
  *   end                          kills the mapper, and waits for its end
  *   cancel-at PAGES              the progress callback cancels once that many pages were got
+ *   follow                       the progress callback prints what it hears
  *   hold                         says "holding", and waits until it is killed
  *
- * The mapper stands in for QEMU, which is not in that VM: only the kernel's pools
- * matter there, and these see the same calls (a shared mapping, mbind, a touch). It
- * is this program again, executed with the words by which hugevm knows a QEMU,
- * and it outlives the host as QEMU outlives its agent.
+ * The mapper (mapper.c) stands in for QEMU, which is not in that VM. It is this program again,
+ * executed with the words by which hugevm knows a QEMU, and it outlives the host as QEMU outlives
+ * its agent.
  *
  * Exit status: 0 done, 1 a slot failed (its words are printed), 2 usage, 3 the
  * mapper did not get its pages. The first failure ends the program.
  */
 #include "hugevm/plugin.h"
 #include "loader.h"
+#include "mapper.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/mempolicy.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#ifndef MAP_HUGE_SHIFT
-#define MAP_HUGE_SHIFT 26
-#endif
 
 #define MAX_PROPERTIES 8
 #define MAX_PARTS 8
 #define MAX_DIRECTORIES 4
 #define MAX_XML_BYTES 65536
 
-enum { EXIT_SLOT = 1, EXIT_USAGE = 2, EXIT_MAPPER = 3 };
-
-/* ---- the mapper: qemu-mapper -uuid UUID ANSWER_FD DIRECTORY... SIZE:PAGES[@NODE]... */
-
-static char mapper_name[] = "qemu-mapper";
-static int answer_fd = -1;
-
-static _Noreturn void mapper_fail(const char *text)
-{
-    if (write(answer_fd, text, strlen(text)) < 0)
-        _exit(EXIT_USAGE);
-    _exit(EXIT_MAPPER);
-}
-
-static void on_sigbus(int number)
-{
-    (void)number;
-    mapper_fail("SIGBUS at a touch");
-}
-
-/* "2M:64@1": false for anything else. */
-static bool parse_part(const char *text, int *out_shift, unsigned long *out_pages, int *out_node)
-{
-    char unit, at = '@', rest;
-    unsigned long size;
-    int node = -1;
-    int n = sscanf(text, "%lu%c:%lu%c%d%c", &size, &unit, out_pages, &at, &node, &rest);
-    if ((n != 3 && n != 5) || at != '@' || size == 0 || (unit != 'M' && unit != 'G'))
-        return false;
-    *out_shift = __builtin_ctzl(size) + (unit == 'M' ? 20 : 30);
-    *out_node = node;
-    return true;
-}
-
-/* An unlinked file in the first directory with pages of this size, as QEMU makes it; -1: none. */
-static int make_file(char *const *directories, int shift, size_t bytes)
-{
-    for (; **directories == '/'; directories++) {
-        struct statfs fs;
-        char path[512];
-        snprintf(path, sizeof path, "%s/memory.XXXXXX", *directories);
-        if (statfs(*directories, &fs) != 0 || fs.f_bsize != 1L << shift)
-            continue;
-        int fd = mkstemp(path);
-        if (fd < 0 || unlink(path) != 0 || ftruncate(fd, (off_t)bytes) != 0)
-            mapper_fail("no memory file");
-        return fd;
-    }
-    return -1;
-}
-
-/* Maps as QEMU does: mbind comes after mmap, so the kernel checks nothing per node at mmap. */
-static void map_part(const char *text, char *const *directories)
-{
-    int shift, node;
-    unsigned long pages;
-    if (!parse_part(text, &shift, &pages, &node))
-        mapper_fail("not SIZE:PAGES[@NODE]");
-    size_t bytes = pages << shift;
-    int fd = make_file(directories, shift, bytes);
-    int flags =
-        fd >= 0 ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | shift << MAP_HUGE_SHIFT;
-    volatile char *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
-    if (start == MAP_FAILED)
-        mapper_fail(errno == ENOMEM ? "ENOMEM at mmap" : "mmap failed");
-    unsigned long mask = 1UL << (node >= 0 ? node : 0);
-    if (node >= 0 && syscall(SYS_mbind, start, bytes, MPOL_BIND, &mask, sizeof mask * 8, 0UL) != 0)
-        mapper_fail("mbind failed");
-    for (size_t at = 0; at < bytes; at += (size_t)1 << shift)
-        start[at] = 1;
-}
-
-static int mapper_main(int argc, char **argv)
-{
-    struct sigaction action = {.sa_handler = on_sigbus};
-    if (argc < 5)
-        return EXIT_USAGE;
-    answer_fd = atoi(argv[3]);
-    sigaction(SIGBUS, &action, NULL);
-    setsid();
-    /* what reads the host's output must not wait for the mapper too */
-    int null = open("/dev/null", O_RDWR);
-    for (int fd = 0; null >= 0 && fd < 3; fd++)
-        dup2(null, fd);
-    for (int i = 4; i < argc; i++)
-        if (argv[i][0] != '/')
-            map_part(argv[i], argv + 4);
-    close(answer_fd); /* an empty answer: all is well */
-    for (;;)
-        pause();
-}
-
-/* ---- the host */
+enum { EXIT_SLOT = 1 };
 
 struct session {
     const struct hugevm_plugin *plugin;
@@ -155,6 +56,7 @@ struct session {
     uint32_t vm_flags;
     char *directories[MAX_DIRECTORIES + 1];
     int n_directories;
+    bool follows;
     pid_t mapper; /* 0: none */
 };
 
@@ -162,7 +64,9 @@ static int32_t on_progress(void *opaque, uint64_t done_pages, uint64_t total_pag
                            const char *what)
 {
     const struct session *session = opaque;
-    (void)total_pages, (void)what;
+    if (session->follows)
+        printf("progress: %s, %lu of %lu\n", what, (unsigned long)done_pages,
+               (unsigned long)total_pages);
     return session->cancel_at_pages > 0 && done_pages >= session->cancel_at_pages;
 }
 
@@ -238,13 +142,14 @@ static int do_before(struct session *session, const char *word, char ***words)
     return report(word, code, &error);
 }
 
-static _Noreturn void exec_mapper(const struct session *session, int fd, char **parts)
+static _Noreturn void exec_mapper(const struct session *session, int fd, const char *word,
+                                  char **parts)
 {
     char option[] = "-uuid", number[16];
-    char *argv[5 + MAX_DIRECTORIES + MAX_PARTS] = {mapper_name, option, (char *)session->uuid,
-                                                   number};
+    char *argv[6 + MAX_DIRECTORIES + MAX_PARTS] = {mapper_name, option, (char *)session->uuid,
+                                                   number, (char *)word};
     snprintf(number, sizeof number, "%d", fd);
-    int n = 4;
+    int n = 5;
     for (int i = 0; i < session->n_directories; i++)
         argv[n++] = session->directories[i];
     for (int i = 0; i < MAX_PARTS && *parts != NULL && strchr(*parts, ':') != NULL; i++)
@@ -253,7 +158,8 @@ static _Noreturn void exec_mapper(const struct session *session, int fd, char **
     _exit(EXIT_USAGE);
 }
 
-static int do_map(struct session *session, char ***words)
+/* `map` and `promise` */
+static int do_map(struct session *session, const char *word, char ***words)
 {
     int pair[2];
     char answer[64] = "";
@@ -263,7 +169,7 @@ static int do_map(struct session *session, char ***words)
     pid_t pid = fork();
     if (pid == 0) {
         close(pair[0]);
-        exec_mapper(session, pair[1], *words);
+        exec_mapper(session, pair[1], word, *words);
     }
     session->mapper = pid;
     close(pair[1]);
@@ -271,7 +177,7 @@ static int do_map(struct session *session, char ***words)
     close(pair[0]);
     while (**words != NULL && strchr(**words, ':') != NULL)
         (*words)++;
-    printf("map: %s, process %d\n", n == 0 ? "OK" : answer, (int)pid);
+    printf("%s: %s, process %d\n", word, n == 0 ? "OK" : answer, (int)pid);
     return pid > 0 && n == 0 ? EXIT_SUCCESS : EXIT_MAPPER;
 }
 
@@ -316,12 +222,16 @@ static int do_word(struct session *session, const char *word, char ***words)
 {
     if (strcmp(word, "before") == 0 || strcmp(word, "migrate") == 0)
         return do_before(session, word, words);
-    if (strcmp(word, "map") == 0)
-        return do_map(session, words);
+    if (strcmp(word, "map") == 0 || strcmp(word, "promise") == 0)
+        return do_map(session, word, words);
     if (strcmp(word, "end") == 0)
         return do_end(session);
     if (strcmp(word, "launches") == 0) {
         session->vm_flags |= HUGEVM_VM_WILL_CALL_LAUNCHING;
+        return EXIT_SUCCESS;
+    }
+    if (strcmp(word, "follow") == 0) {
+        session->follows = true;
         return EXIT_SUCCESS;
     }
     if (**words != NULL && strcmp(word, "dir") == 0 && session->n_directories < MAX_DIRECTORIES) {
