@@ -81,6 +81,14 @@ def mib(size):
     return int(size[:-1]) * factor
 
 
+def node(text):
+    """SIZE, or SIZE:CPU for the node that has this CPU: (MiB, CPU or None)."""
+    size, _, cpu = text.partition(":")
+    if cpu and not cpu.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is no node like 512M or 512M:0")
+    return mib(size), int(cpu) if cpu else None
+
+
 def source_and_destination(text):
     """SRC:DEST, or SRC alone."""
     source, _, destination = text.partition(":")
@@ -192,10 +200,15 @@ def build_initrd(options):
 def memory_arguments(options):
     if not options.node:
         return ["-m", f"{options.mem}M"]
-    arguments = ["-m", f"{sum(options.node)}M"]
-    for number, size in enumerate(options.node):
-        arguments += ["-object", f"memory-backend-ram,id=node{number},size={size}M"]
-        arguments += ["-numa", f"node,nodeid={number},memdev=node{number}"]
+    arguments = ["-m", f"{sum(size for size, _ in options.node)}M"]
+    for number, (size, cpu) in enumerate(options.node):
+        properties = f"node,nodeid={number}"
+        if size > 0:
+            arguments += ["-object", f"memory-backend-ram,id=node{number},size={size}M"]
+            properties += f",memdev=node{number}"
+        if cpu is not None:
+            properties += f",cpus={cpu}"
+        arguments += ["-numa", properties]
     return arguments
 
 
@@ -203,11 +216,14 @@ def qemu_command(options, initrd):
     # Kernels since 6.12 patch their own text while other CPUs run it, which QEMU 7.2's emulation
     # does not survive: one thread for all CPUs helps, one CPU (the default) is safe.
     # Nor does its cmpxchg16b always leave the flags as they should be: kernels since 6.12 allocate
-    # with it, unless the CPU has none.
+    # with it, unless the CPU has none. Without ERMS pages are zeroed by words, not by bytes: each
+    # step of a repeated instruction is emulated.
     thread = "single" if kernel_version(options.kernel) >= (6, 12) else "multi"
+    # A socket each: a kernel warns of CPUs of one socket that are on different nodes.
     append = ["console=ttyS0", "panic=-1", "loglevel=6", "rdinit=/init", *options.append]
-    command = [find_tool(QEMU), "-machine", "q35", "-cpu", "max,cx16=off", "-accel",
-               f"tcg,thread={thread}", "-smp", str(options.cpus), *memory_arguments(options),
+    command = [find_tool(QEMU), "-machine", "q35", "-cpu", "max,cx16=off,erms=off",
+               "-accel", f"tcg,thread={thread}",
+               "-smp", f"{options.cpus},sockets={options.cpus}", *memory_arguments(options),
                "-nodefaults", "-display", "none", "-no-reboot", "-kernel", options.kernel,
                "-initrd", initrd, "-append", " ".join(append)]
     return command + ["-serial", "file:" + kernel_log(options), "-serial", "stdio", "-serial",
@@ -275,8 +291,9 @@ def parse_arguments(arguments):
     parser.add_argument("--kernel", required=True, metavar="VMLINUZ")
     parser.add_argument("--work", required=True, metavar="DIR", help="directory for logs")
     parser.add_argument("--mem", type=mib, default="2G", metavar="SIZE")
-    parser.add_argument("--node", type=mib, action="append", default=[], metavar="SIZE",
-                        help="a NUMA node of that size, in place of --mem; repeatable")
+    parser.add_argument("--node", type=node, action="append", default=[], metavar="SIZE[:CPU]",
+                        help="a NUMA node of that size (0M: none), in place of --mem; repeatable. "
+                        "Without a CPU at any of them all are at the first one")
     parser.add_argument("--cpus", type=int, default=1,
                         help="default 1; kernels since 6.12 may not boot with more")
     parser.add_argument("--append", action="append", default=[], metavar="ARGUMENT",
