@@ -76,21 +76,28 @@ set_pool() { # NODE PAGES [KIB]
     echo "$2" >"/sys/devices/system/node/node$1/hugepages/hugepages-${3:-2048}kB/nr_hugepages"
 }
 
+# These two run no program: a start of one costs more here than all the rest.
 totals() { # [KIB]
+    line=
     for n in $nodes; do
-        printf '%s%s' "${gap:-}" "$(pool "$n" nr_hugepages "$1")"
-        gap=' '
+        read -r total <"/sys/devices/system/node/node$n/hugepages/hugepages-${1:-2048}kB/nr_hugepages"
+        line="$line${line:+ }$total"
     done
-    gap=
+    echo "$line"
 }
 
 # total/free/surplus of each node, and what is promised
 pools() { # [KIB]
+    line=
     for n in $nodes; do
-        printf '%s/%s/%s ' "$(pool "$n" nr_hugepages "$1")" "$(pool "$n" free_hugepages "$1")" \
-            "$(pool "$n" surplus_hugepages "$1")"
+        pool_dir=/sys/devices/system/node/node$n/hugepages/hugepages-${1:-2048}kB
+        read -r total <"$pool_dir/nr_hugepages"
+        read -r free <"$pool_dir/free_hugepages"
+        read -r surplus <"$pool_dir/surplus_hugepages"
+        line="$line$total/$free/$surplus "
     done
-    echo "resv $(cat "/sys/kernel/mm/hugepages/hugepages-${1:-2048}kB/resv_hugepages")"
+    read -r resv <"/sys/kernel/mm/hugepages/hugepages-${1:-2048}kB/resv_hugepages"
+    echo "${line}resv $resv"
 }
 
 ledger_is_empty() { # nothing grown, no intent, no claim
@@ -166,7 +173,8 @@ mapper_of() { # NAME
 }
 
 gone_process() { # PID - killed, and no more in memory
-    kill -9 "$1" || return
+    # busybox's kill takes no number for 0: all of this script
+    [ -n "$1" ] && kill -9 "$1" || return
     while [ -e "/proc/$1" ] && ! grep -q 'State:.Z' "/proc/$1/status" 2>/dev/null; do
         usleep 10000
     done
