@@ -31,6 +31,12 @@ HUGEVM_KERNEL = ["--append", "nokaslr", "--append", "init_on_alloc=0"]
 HUGEVM_NODES = ["--node", "512M", "--node", "6G", "--node", "640M", "--node", "256M",
                 "--append", "hugepagesz=1G", "--append", "hugepages=1:2", *HUGEVM_KERNEL]
 
+# Kernels number nodes with a CPU first. Nodes 2 to 4 have none, node 1 has no memory.
+HUGEVM_PLACE = ["--cpus", "2", "--node", "512M:0", "--node", "0M:1", "--node", "6G",
+                "--node", "640M", "--node", "256M",
+                "--append", "hugepagesz=1G", "--append", "hugepages=2:2",
+                "--append", "hugepagesz=2M", "--append", "hugepages=4:8", *HUGEVM_KERNEL]
+
 # name: (arguments of vm.py, programs from the build directory, script)
 SCENARIOS = {
     "one-node": (
@@ -54,6 +60,7 @@ SCENARIOS = {
     "hugevm-forecast": (["--node", "640M", "--node", "512M", "--node", "4G", *HUGEVM_KERNEL],
                         HUGEVM_PROGRAMS, "hugevm-forecast.sh"),
     "hugevm-nodes": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-nodes.sh"),
+    "hugevm-place": (HUGEVM_PLACE, HUGEVM_PROGRAMS, "hugevm-place.sh"),
     "hugevm-killed": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-killed.sh"),
     "hugevm-beside": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-beside.sh"),
     "hugevm-orders": (["--mem", "1G", *HUGEVM_KERNEL], ["orders"], "hugevm-orders.sh"),
@@ -125,7 +132,8 @@ def vm_command(options, kernel):
                "--timeout", str(options.timeout)]
     for program in [os.path.join(options.build, name) for name in programs] + options.program:
         command += ["--program", program]
-    command += ["--file", os.path.join(HERE, "hugevm.sh")]
+    for shared in ("hugevm.sh", "planned.sh"):
+        command += ["--file", os.path.join(HERE, shared)]
     return command + shape + [os.path.join(HERE, script)]
 
 
