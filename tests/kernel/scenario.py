@@ -61,6 +61,7 @@ SCENARIOS = {
                         HUGEVM_PROGRAMS, "hugevm-forecast.sh"),
     "hugevm-nodes": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-nodes.sh"),
     "hugevm-place": (HUGEVM_PLACE, HUGEVM_PROGRAMS, "hugevm-place.sh"),
+    "hugevm-ladder": (HUGEVM_PLACE, HUGEVM_PROGRAMS, "hugevm-ladder.sh"),
     "hugevm-killed": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-killed.sh"),
     "hugevm-beside": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-beside.sh"),
     "hugevm-orders": (["--mem", "1G", *HUGEVM_KERNEL], ["orders"], "hugevm-orders.sh"),
