@@ -132,6 +132,15 @@ demo() {
     sh tests/demo/demo.sh build/plugin/hugevmctl
 }
 
+# Debian 12's backports have the kernel of Debian 13, whose own follow the newest ones.
+fetch_other_kernels() {
+    for other in 6.12:bookworm-backports 7.2:trixie-backports; do
+        version=${other%:*}
+        sh tests/kernel/fetch-kernel.sh "build/kernel-$version" "linux-image-$version" \
+            "${other#*:}" >/dev/null || say "bootstrap.sh: no kernel $version to boot"
+    done
+}
+
 run_tests() {
     install_packages "$debian_packages $debian_test_packages" "$dnf_packages $dnf_test_packages"
     build
@@ -139,6 +148,7 @@ run_tests() {
     [ "${HUGEVM_E2E-}" != 1 ] || build_in build/host --prefix=/usr -Dvdsm=true -Dman=disabled
     # the kernel for the throwaway VM; without it those tests say that they were skipped
     sh tests/kernel/fetch-kernel.sh build/kernel >/dev/null || say 'bootstrap.sh: no kernel to boot'
+    [ "${HUGEVM_E2E-}" != 1 ] || fetch_other_kernels
     restore_at_exit
     open_kvm
     status=0

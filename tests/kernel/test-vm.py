@@ -102,7 +102,7 @@ def main(arguments):
     options = parser.parse_args(arguments)
     kernel = scenario.find_kernel(options.kernel_dir)
     if kernel is None:
-        return scenario.unavailable(scenario.NO_KERNEL)
+        return scenario.unavailable(scenario.no_kernel(options.kernel_dir))
     harness = Harness(kernel, os.path.abspath(options.work))
     for test in (test_output_and_status, test_files_and_programs, test_nodes, test_timeout,
                  test_panic, test_interrupt):
