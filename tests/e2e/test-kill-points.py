@@ -30,7 +30,7 @@ from harness import (DYNAMIC, MOUNT, STATE, Failure, check, end_process, holds, 
                      write)
 
 FULL = "--full" in sys.argv or os.environ.get("HUGEVM_FAULTS") == "full"
-SECONDS = float(os.environ.get("HUGEVM_FAULT_SECONDS", "300"))
+SECONDS = float(os.environ.get("HUGEVM_FAULT_SECONDS", "180"))
 SEED = int(os.environ.get("HUGEVM_FAULT_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 NEED = 32  # pages of 2 MiB of a VM with 64 MiB
 STATICS = (0, 20)
