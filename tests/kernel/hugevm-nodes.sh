@@ -5,6 +5,7 @@
 # since boot): hugevm grows where the VM may have its pages, and nowhere else.
 
 . ./hugevm.sh
+. ./planned.sh
 
 empty=$(pools)
 static=$(pools 1048576)
@@ -39,14 +40,14 @@ verified() { # TEXT NAME STATUS LINE...
 # ---- where pages are grown
 
 vm bound2 128 "$(bound 2)"
-start bound2 2M:64@2
+start_as_planned "bound VM" bound2 2M:64@2
 same "a VM bound to node 2 grows on node 2 only" "$(totals)" "0 0 64 0"
 same "and its pages are in use there" "$(pools)" "0/0/0 0/0/0 64/0/0 0/0/0 resv 0"
 stop bound2
 all_back "bound VM"
 
 vm free 128
-start free 2M:64
+start_as_planned "unbound VM" free 2M:64
 same "an unbound VM grows on the roomiest node" "$(totals)" "0 64 0 0"
 stop free
 all_back "unbound VM"
@@ -73,7 +74,7 @@ cells="<numatune><memory mode='strict' nodeset='0,2'/>
   <cpu><numa><cell id='0' cpus='0' memory='64' unit='MiB'/>
   <cell id='1' cpus='1' memory='96' unit='MiB'/></numa></cpu>"
 vm cells 160 "$cells"
-start cells 2M:32@0 2M:48@2
+start_as_planned "two cells" cells 2M:32@0 2M:48@2
 same "two cells on two nodes grow as much as each cell needs" "$(totals)" "32 0 48 0"
 verified "and their memory is where it was planned" cells 0 \
     'node 0: 32 x 2 MiB, as planned' 'node 2: 48 x 2 MiB, as planned'
@@ -126,7 +127,7 @@ all_back "three at once"
 # Free pages on another node are of no use to a bound VM.
 set_pool 2 40
 vm other 64 "$(bound 0)"
-start other 2M:32@0
+start_as_planned "free pages elsewhere" other 2M:32@0
 same "free pages of node 2 do not serve a VM bound to node 0" "$(totals)" "32 0 40 0"
 vm floats 32
 host_up floats before floats.xml
@@ -145,7 +146,7 @@ answers "1 GiB on node 0, which has no such piece, is refused" huge0.out '^befor
 all_back "1 GiB on node 0"
 
 vm huge1 3072 "$(bound 1)" 1048576
-host_up huge1 before huge1.xml
+start_as_planned "three pages of 1 GiB" huge1
 same "three of them on node 1: two are there, one is grown" "$(totals 1048576)" "0 3 0 0"
 tell huge1 failed
 host_down huge1
