@@ -45,6 +45,21 @@ start_as_planned "two nodes may serve" either 2M:128@0,3
 stop either
 all_back "two nodes may serve"
 
+# More than either node has: both are needed, and no other. The first is filled to its brim, where
+# the kernel may have a few pages less than the plan counted on: these come from the other.
+pages=$((($(growable_pages 0) + $(growable_pages 3)) * 9 / 10))
+vm both $((pages * 2)) "$(bound 0,3)"
+plan both
+same "two nodes have to serve: the plan has a step on each" \
+    "$(plan_rows steps both.plan | sed 's/ .*//' | sort -n | one_line)" "0;3;"
+host_up both before both.xml || sed 's/^/#   /' both.out
+say "$(plan_rows steps both.plan | one_line) became $(totals)"
+same "two nodes have to serve: all is on these" \
+    "$(($(pool 0 nr_hugepages) + $(pool 3 nr_hugepages))) $(totals | cut -d ' ' -f 2,3,5)" \
+    "$pages 0 0 8"
+stop_planned both
+all_back "two nodes have to serve"
+
 # ---- pools from boot
 
 vm boot4 16 "$(bound 4)"
