@@ -15,6 +15,7 @@
 
 #define STEP_TARGET_US (100 * 1000)
 #define FIRST_STEP_KIB (128 * 1024)
+#define MAX_COMPACTIONS 8
 #define EASY_STEP_KIB (4 * 1024 * 1024) /* at 50 us per 2 MiB, a slow host, 100 ms */
 
 /* Growth, one bounded step: as much as asked, as the floor allows at this moment. */
@@ -135,28 +136,37 @@ static void compact_node(const HvRoot *root, int node)
     hv_root_write_u64(root, is_node ? path : "/proc/sys/vm/compact_memory", 1, NULL);
 }
 
+/* One pass of the kernel's may end at the first page that it cannot move: again, while it helps. */
+static gboolean compact_and_grow(Growth *growth, const HvStep *step, guint64 *left, GError **error)
+{
+    guint64 before = G_MAXUINT64;
+    for (guint i = 0; i<MAX_COMPACTIONS && * left> 0 && *left < before; i++) {
+        if (growth->is_at_floor || !growth->executor->writer.settings->compact)
+            return TRUE; /* compaction gives contiguity, not memory */
+        before = *left;
+        if (!check_go_on(growth, step, error))
+            return FALSE;
+        compact_node(growth->executor->writer.root, step->node);
+        if (!grow_until_short(growth, step, left, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 /* The ladder for one pool: grow, compact and grow, drop caches and grow. */
 static gboolean grow_step(Growth *growth, const HvStep *step, guint64 *left, GError **error)
 {
     const HvExecutor *executor = growth->executor;
-    if (!grow_until_short(growth, step, left, error))
+    if (!grow_until_short(growth, step, left, error) ||
+        !compact_and_grow(growth, step, left, error))
         return FALSE;
-    if (growth->is_at_floor) /* compaction gives contiguity, not memory */
+    if (*left == 0 || growth->is_at_floor || !executor->writer.settings->drop_caches)
         return TRUE;
-    if (*left > 0 && !check_go_on(growth, step, error))
+    if (!check_go_on(growth, step, error))
         return FALSE;
-    if (*left > 0 && executor->writer.settings->compact) {
-        compact_node(executor->writer.root, step->node);
-        if (!grow_until_short(growth, step, left, error))
-            return FALSE;
-    }
-    if (*left > 0 && executor->writer.settings->drop_caches) {
-        hv_root_write_u64(executor->writer.root, "/proc/sys/vm/drop_caches", 3, NULL);
-        if (executor->writer.settings->compact)
-            compact_node(executor->writer.root, step->node);
-        return grow_until_short(growth, step, left, error);
-    }
-    return TRUE;
+    hv_root_write_u64(executor->writer.root, "/proc/sys/vm/drop_caches", 3, NULL);
+    return grow_until_short(growth, step, left, error) &&
+           compact_and_grow(growth, step, left, error);
 }
 
 /* The VMs that might make room on a step's node. */

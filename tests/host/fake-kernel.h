@@ -26,6 +26,7 @@ typedef struct {
     HvRoot *root;
     guint64 room_kib[FAKE_MAX_NODES];      /* memory that pages can still be made of */
     guint64 compacted_kib[FAKE_MAX_NODES]; /* what compaction adds to it, once */
+    guint64 compaction_kib;                /* so much of that in one pass; 0: all */
     guint64 cached_kib[FAKE_MAX_NODES];    /* what dropping caches adds, once */
     const char *broken;                    /* part of a path whose write fails */
     FakeWrite writes[FAKE_MAX_WRITES];
@@ -139,8 +140,10 @@ static inline void fake_apply(const char *path, guint64 value)
     } else if (sscanf(path, TREE_SIZES "/hugepages-%" G_GUINT64_FORMAT "kB", &size_kib) == 1) {
         fake_resize_all(size_kib, value);
     } else if (sscanf(path, TREE_NODES "/node%d/compact", &node) == 1) {
-        fake.room_kib[node] += fake.compacted_kib[node];
-        fake.compacted_kib[node] = 0;
+        guint64 all_kib = fake.compacted_kib[node];
+        guint64 kib = fake.compaction_kib != 0 ? MIN(fake.compaction_kib, all_kib) : all_kib;
+        fake.room_kib[node] += kib;
+        fake.compacted_kib[node] -= kib;
     } else if (g_str_has_suffix(path, "/drop_caches")) {
         for (node = 0; node < FAKE_MAX_NODES; node++) {
             fake.room_kib[node] += fake.cached_kib[node];

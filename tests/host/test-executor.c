@@ -231,6 +231,26 @@ static void test_short_grant_is_followed_by_compaction(void)
     assert_ledger(&bench, 0, SIZE_2M, 7);
 }
 
+/* The kernel's pass may end early. */
+static void test_compaction_is_repeated_as_long_as_it_helps(void)
+{
+    static const struct {
+        guint64 compacted_pages, got_pages;
+        guint compactions;
+    } rows[] = {{2, 5, 3}, {4, 7, 4}, {0, 3, 1}, {20, 11, 8}};
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(Bench) bench;
+        bench_init(&bench, two_nodes);
+        fake.room_kib[0] = 3 * SIZE_2M;
+        fake.compacted_kib[0] = rows[i].compacted_pages * SIZE_2M;
+        fake.compaction_kib = SIZE_2M;
+        HvStep step = grow_on(0, SIZE_2M, rows[i].got_pages == 7 ? 7 : 13);
+        run_steps(&bench, &step, 1, NULL);
+        g_assert_cmpuint(count_writes("compact"), ==, rows[i].compactions);
+        assert_ledger(&bench, 0, SIZE_2M, rows[i].got_pages);
+    }
+}
+
 static void test_compaction_can_be_switched_off(void)
 {
     g_auto(Bench) bench;
@@ -764,6 +784,8 @@ int main(int argc, char **argv)
     ADD("kernel-without-numa-is-grown-by-its-only-file",
         test_kernel_without_numa_is_grown_by_its_only_file);
     ADD("short-grant-is-followed-by-compaction", test_short_grant_is_followed_by_compaction);
+    ADD("compaction-is-repeated-as-long-as-it-helps",
+        test_compaction_is_repeated_as_long_as_it_helps);
     ADD("compaction-can-be-switched-off", test_compaction_can_be_switched_off);
     ADD("caches-are-dropped-only-on-request", test_caches_are_dropped_only_on_request);
     ADD("short-grant-says-what-was-asked-and-got", test_short_grant_says_what_was_asked_and_got);
