@@ -39,7 +39,7 @@ static void add_claims(HvExplainRow *row, const HvWorld *world)
     row->claimed_by = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < world->ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
-        guint64 pages = pages_for(claim->needs, row->size_kib, row->node);
+        guint64 pages = pages_for(hv_claim_places(claim), row->size_kib, row->node);
         if (pages == 0 || !is_other(world, claim))
             continue;
         row->claimed = hv_plus(row->claimed, pages);
@@ -84,7 +84,7 @@ static gboolean has_floating_claims(const HvWorld *world, guint64 size_kib)
 {
     for (guint i = 0; i < world->ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
-        if (is_other(world, claim) && hv_needs_floating_pages(claim->needs, size_kib) > 0)
+        if (is_other(world, claim) && hv_needs_floating_pages(hv_claim_places(claim), size_kib) > 0)
             return TRUE;
     }
     return FALSE;

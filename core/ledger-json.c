@@ -51,9 +51,9 @@ static void add_process(JsonBuilder *builder, const char *name, const HvProcess 
     json_builder_end_object(builder);
 }
 
-static void add_needs(JsonBuilder *builder, const GArray *needs)
+static void add_needs(JsonBuilder *builder, const char *name, const GArray *needs)
 {
-    json_builder_set_member_name(builder, "needs");
+    json_builder_set_member_name(builder, name);
     json_builder_begin_array(builder);
     for (guint i = 0; i < needs->len; i++) {
         const HvNeed *need = &g_array_index(needs, HvNeed, i);
@@ -92,7 +92,9 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
     add_text(builder, "owner_name", claim->owner_name);
     add_process(builder, "owner", &claim->owner);
     add_process(builder, "qemu", &claim->qemu);
-    add_needs(builder, claim->needs);
+    add_needs(builder, "needs", claim->needs);
+    if (claim->placed->len > 0)
+        add_needs(builder, "placed", claim->placed);
     add_boolean(builder, "shared", claim->shared);
     add_boolean(builder, "from_hugetlbfs", claim->from_hugetlbfs);
     add_boolean(builder, "may_hand_over", claim->may_hand_over);
@@ -318,6 +320,7 @@ static gboolean read_claim(JsonObject *object, gpointer to)
     HvLedger *ledger = to;
     HvClaim *claim = g_new0(HvClaim, 1);
     claim->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    claim->placed = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     claim->files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     claim->uuid = g_strdup(get_text(object, "uuid"));
     claim->owner_name = g_strdup(get_text(object, "owner_name"));
@@ -332,6 +335,8 @@ static gboolean read_claim(JsonObject *object, gpointer to)
            read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) &&
            read_array(object, "needs", claim->needs, read_need) &&
+           (!json_object_has_member(object, "placed") ||
+            read_array(object, "placed", claim->placed, read_need)) &&
            read_array(object, "files", claim->files, read_file);
 }
 

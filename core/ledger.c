@@ -20,6 +20,7 @@ static void claim_free(gpointer data)
     g_free(claim->name);
     g_free(claim->owner_name);
     g_array_unref(claim->needs);
+    g_array_unref(claim->placed);
     g_array_unref(claim->files);
     g_free(claim);
 }
@@ -93,6 +94,7 @@ HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const c
     claim->needs = g_array_copy(request->needs);
     claim->shared = request->shared;
     claim->from_hugetlbfs = request->needs_mount;
+    claim->placed = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     claim->files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     g_ptr_array_add(ledger->claims, claim);
     return claim;
@@ -285,6 +287,11 @@ gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool)
                           grown->handed_pages != before.handed_pages;
     remove_empty(ledger);
     return is_changed;
+}
+
+const GArray *hv_claim_places(const HvClaim *claim)
+{
+    return claim->placed->len > 0 ? claim->placed : claim->needs;
 }
 
 guint64 hv_needs_pages(const GArray *needs, guint64 size_kib)

@@ -45,6 +45,7 @@ typedef struct {
     HvProcess owner; /* reports for this VM */
     HvProcess qemu;  /* pid 0: not known yet */
     GArray *needs;   /* HvNeed */
+    GArray *placed; /* HvNeed, one node each: where its pages are, once it runs; empty: not known */
     gboolean shared;
     gboolean from_hugetlbfs; /* QEMU makes files in a hugetlbfs: not memfd */
     gboolean may_hand_over;  /* it keeps every page that it has touched; one page size */
@@ -118,6 +119,9 @@ void hv_ledger_begin_write(HvLedger *ledger, const HvIntent *intent);
  * so no live writer is between its write and this. TRUE if that changed anything.
  */
 gboolean hv_ledger_settle_pool(HvLedger *ledger, const HvPool *pool);
+
+/* Its needs, as far as it is known by where the pages are (HvNeed). Borrowed. */
+const GArray *hv_claim_places(const HvClaim *claim);
 
 /* Pages of one size in an array of HvNeed: all, those that only this node may give, those that
  * several nodes may give. */

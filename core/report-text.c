@@ -18,9 +18,9 @@ HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool)
             g_array_index(world->snapshot->pools, HvPool, i).size_kib == pool->size_kib;
     for (guint i = 0; i < world->ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
-        guint64 pages = pools_of_size == 1
-                            ? hv_needs_pages(claim->needs, pool->size_kib)
-                            : hv_needs_bound_pages(claim->needs, pool->size_kib, pool->node);
+        guint64 pages = pools_of_size == 1 ? hv_needs_pages(claim->needs, pool->size_kib)
+                                           : hv_needs_bound_pages(hv_claim_places(claim),
+                                                                  pool->size_kib, pool->node);
         report.claimed_pages = hv_plus(report.claimed_pages, pages);
     }
     report.reserved_pages = hv_settings_reserved_pages(

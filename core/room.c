@@ -55,9 +55,9 @@ static guint64 claimed_pages(const HvWorld *world, guint64 size_kib, Which which
         const HvClaim *claim = g_ptr_array_index(world->ledger->claims, i);
         if (is_self(world, claim) || !is_counted(claim, which))
             continue;
-        pages =
-            hv_plus(pages, node == ALL_NEEDS ? hv_needs_pages(claim->needs, size_kib)
-                                             : hv_needs_bound_pages(claim->needs, size_kib, node));
+        pages = hv_plus(pages, node == ALL_NEEDS
+                                   ? hv_needs_pages(claim->needs, size_kib)
+                                   : hv_needs_bound_pages(hv_claim_places(claim), size_kib, node));
     }
     return pages;
 }

@@ -24,8 +24,9 @@ static gint by_pages_descending(gconstpointer a, gconstpointer b)
 static guint64 pages_on(const HvClaim *claim, guint64 size_kib, const HvNodeSet *nodes)
 {
     guint64 pages = 0;
-    for (guint i = 0; i < claim->needs->len; i++) {
-        const HvNeed *need = &g_array_index(claim->needs, HvNeed, i);
+    const GArray *places = hv_claim_places(claim);
+    for (guint i = 0; i < places->len; i++) {
+        const HvNeed *need = &g_array_index(places, HvNeed, i);
         if (need->size_kib == size_kib && hv_node_set_overlaps(&need->nodes, nodes))
             pages = hv_plus(pages, need->pages);
     }
