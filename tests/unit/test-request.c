@@ -1,148 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "request.h"
-
-#include <string.h>
+/* The needs of a VM by its XML: pages, their sizes and nodes, and who it is. */
+#include "request-fixture.h"
 
 #define UUID "c7a5fdbd-edaf-9455-926a-d65c16db1809"
-#define GIB (1024u * 1024)
-#define N_NODES 5
-#define MEMORYLESS 4
-
-/* A VM on a host, and what was made of it. */
-typedef struct {
-    HvSnapshot *snapshot;
-    HvSettings *settings;
-    GHashTable *agent;
-    HvRequest *request;
-} Case;
-
-static void add_size(Case *c, guint64 size_kib, gboolean is_default)
-{
-    HvPageSize size = {.size_kib = size_kib, .is_default = is_default};
-    g_array_append_val(c->snapshot->sizes, size);
-}
-
-/* A host of that architecture without huge pages. */
-static Case *case_bare(const char *arch)
-{
-    Case *c = g_new0(Case, 1);
-    c->snapshot = hv_snapshot_new();
-    g_free(c->snapshot->arch);
-    c->snapshot->arch = g_strdup(arch);
-    c->snapshot->base_page_kib = 4;
-    for (int id = 0; id < N_NODES; id++) {
-        HvNode node = {.id = id, .mem_total_kib = id != MEMORYLESS ? 4 * GIB : 0};
-        g_array_append_val(c->snapshot->nodes, node);
-    }
-    c->settings = hv_settings_new();
-    c->agent = g_hash_table_new(g_str_hash, g_str_equal);
-    return c;
-}
-
-/* x86_64 with 2 MiB (default) and 1 GiB pages. */
-static Case *case_new(void)
-{
-    Case *c = case_bare("x86_64");
-    add_size(c, 2048, TRUE);
-    add_size(c, GIB, FALSE);
-    return c;
-}
-
-static void case_free(Case *c)
-{
-    hv_snapshot_free(c->snapshot);
-    hv_settings_free(c->settings);
-    g_hash_table_unref(c->agent);
-    hv_request_free(c->request);
-    g_free(c);
-}
-
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Case, case_free)
-
-static void set_property(Case *c, const char *name, const char *value)
-{
-    g_hash_table_insert(c->agent, (gpointer)name, (gpointer)value);
-}
-
-static gboolean try_request(Case *c, const char *body, const char *uuid, GError **error)
-{
-    g_autofree char *xml = g_strconcat("<domain><name>vm</name>", body, "</domain>", NULL);
-    g_autoptr(GError) parse_error = NULL;
-    g_autoptr(HvDomain) domain = hv_domain_parse(xml, strlen(xml), &parse_error);
-    g_assert_no_error(parse_error);
-    g_autoptr(HvProperties) properties = hv_properties_read(c->agent, domain, &parse_error);
-    g_assert_no_error(parse_error);
-    g_clear_pointer(&c->request, hv_request_free);
-    c->request = hv_request_new(domain, properties, uuid, c->settings, c->snapshot, error);
-    return c->request != NULL;
-}
-
-static void request(Case *c, const char *body)
-{
-    g_autoptr(GError) error = NULL;
-    gboolean is_ok = try_request(c, body, NULL, &error);
-    g_assert_no_error(error);
-    g_assert_true(is_ok);
-}
-
-static void assert_error_of(Case *c, const char *body, HvErrorCode code, const char *says)
-{
-    g_autoptr(GError) error = NULL;
-    g_assert_false(try_request(c, body, NULL, &error));
-    g_assert_error(error, HV_ERROR, (gint)code);
-    if (strstr(error->message, says) == NULL)
-        g_error("\"%s\" does not say \"%s\"", error->message, says);
-}
-
-static void assert_need(const Case *c, guint index, guint64 size_kib, guint64 pages)
-{
-    g_assert_cmpuint(index, <, c->request->needs->len);
-    const HvNeed *need = &g_array_index(c->request->needs, HvNeed, index);
-    g_assert_cmpuint(need->size_kib, ==, size_kib);
-    g_assert_cmpuint(need->pages, ==, pages);
-}
-
-static void assert_need_nodes(const Case *c, guint index, const char *nodes)
-{
-    const HvNeed *need = &g_array_index(c->request->needs, HvNeed, index);
-    g_autofree char *text = hv_node_set_format(&need->nodes);
-    g_assert_cmpstr(text, ==, nodes);
-}
-
-static void assert_refused(const Case *c, HvErrorCode code, const char *says)
-{
-    g_assert_nonnull(c->request->refusal);
-    g_assert_cmpint((int)c->request->refusal->code, ==, (int)code);
-    if (strstr(c->request->refusal->message, says) == NULL)
-        g_error("\"%s\" does not say \"%s\"", c->request->refusal->message, says);
-}
-
-static void assert_fine(const Case *c)
-{
-    if (c->request->refusal != NULL)
-        g_error("refused: %s", c->request->refusal->message);
-}
-
-static void assert_warns(const Case *c, const char *says)
-{
-    for (guint i = 0; i < c->request->warnings->len; i++)
-        if (strstr(g_ptr_array_index(c->request->warnings, i), says) != NULL)
-            return;
-    g_error("no warning says \"%s\"", says);
-}
-
-static void assert_silent(const Case *c)
-{
-    if (c->request->warnings->len > 0)
-        g_error("warning: %s", (char *)g_ptr_array_index(c->request->warnings, 0));
-}
-
-#define HUGE(pages) "<memoryBacking><hugepages>" pages "</hugepages></memoryBacking>"
-#define HUGE_2M HUGE("<page size='2048'/>")
-#define HUGE_1G HUGE("<page size='1' unit='G'/>")
-#define CELLS(cells) "<cpu><numa>" cells "</numa></cpu>"
-#define MIB(n) "<memory unit='MiB'>" #n "</memory>"
-#define SHARER "<devices><interface type='vhostuser'/></devices>"
 
 static void a_vm_without_huge_pages_needs_none(void)
 {
@@ -196,27 +56,6 @@ static void needs_are_those_of_vdsm(void)
         request(c, cases[i].body);
         g_assert_cmpuint(c->request->needs->len, ==, 1);
         assert_need(c, 0, cases[i].size_kib, cases[i].pages);
-    }
-}
-
-static void properties_are_those_of_vdsm(void)
-{
-    static const struct {
-        const char *value;
-        guint64 size_kib;
-        gboolean warns;
-    } cases[] = {
-        {"2048", 2048, FALSE}, {"1048576", GIB, FALSE}, {"1", 2048, TRUE}, {"10485760", 2048, TRUE},
-        {"4", 2048, TRUE},     {"-1", 0, TRUE},         {"0", 0, FALSE},
-    };
-    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
-        g_autoptr(Case) c = case_new();
-        set_property(c, "hugepages", cases[i].value);
-        request(c, MIB(4096));
-        g_assert_cmpuint(c->request->edit.add_hugepages_kib, ==, cases[i].size_kib);
-        g_assert_cmpuint(c->request->needs->len, ==, cases[i].size_kib != 0 ? 1 : 0);
-        g_assert_cmpint(c->request->warnings->len > 0, ==, cases[i].warns);
-        assert_fine(c);
     }
 }
 
@@ -396,165 +235,6 @@ static void a_host_without_huge_pages_refuses(void)
     }
 }
 
-static void an_unknown_property_size_falls_back(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages", "64");
-    request(c, MIB(1024) HUGE_1G);
-    assert_need(c, 0, GIB, 1);
-    g_assert_cmpuint(c->request->edit.add_hugepages_kib, ==, 0);
-    assert_warns(c, "asks for pages of 64 KiB, this host offers 2 MiB, 1 GiB: using 1 GiB");
-    request(c, MIB(1024) HUGE(""));
-    g_assert_cmpuint(c->request->edit.add_hugepages_kib, ==, 2048);
-
-    request(c, HUGE("<page size='1' unit='G' nodeset='0'/>") CELLS("<cell memory='1' unit='G'/>"));
-    assert_need(c, 0, GIB, 1);
-
-    g_autoptr(Case) ppc = case_bare("ppc64le");
-    add_size(ppc, 2048, TRUE);
-    add_size(ppc, 16384, FALSE);
-    set_property(ppc, "hugepages", "64");
-    request(ppc, MIB(1024));
-    assert_need(ppc, 0, 16384, 64);
-
-    g_autoptr(Case) arm = case_bare("aarch64");
-    add_size(arm, 64, FALSE);
-    add_size(arm, 524288, TRUE);
-    set_property(arm, "hugepages", "2048");
-    request(arm, MIB(1024));
-    assert_need(arm, 0, 524288, 2);
-}
-
-static void a_strict_host_refuses_unknown_property_sizes(void)
-{
-    g_autoptr(Case) c = case_new();
-    c->settings->strict_page_size = TRUE;
-    set_property(c, "hugepages", "64");
-    assert_error_of(c, MIB(1024), HV_ERROR_PROPERTY, "64 KiB; this host offers 2 MiB, 1 GiB");
-    assert_error_of(c, MIB(1024) HUGE_2M, HV_ERROR_PROPERTY, "64 KiB");
-    set_property(c, "hugepages", "2048");
-    request(c, MIB(1024));
-    assert_fine(c);
-}
-
-static void a_property_against_the_xml_is_a_conflict(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages", "2048");
-    assert_error_of(c, MIB(1024) HUGE_1G, HV_ERROR_CONFLICT,
-                    "asks for pages of 2 MiB, but the domain XML names 1 GiB");
-    assert_error_of(c, MIB(1024) HUGE("<page size='4'/>"), HV_ERROR_CONFLICT, "names 4 KiB");
-    assert_error_of(c,
-                    HUGE("<page size='2048'/><page size='1' unit='G' nodeset='1'/>")
-                        CELLS("<cell memory='1' unit='G'/><cell memory='1' unit='G'/>"),
-                    HV_ERROR_CONFLICT, "names 1 GiB");
-    request(c, HUGE("<page size='2048'/><page size='4' nodeset='1'/>")
-                   CELLS("<cell memory='1' unit='G'/><cell memory='1' unit='G'/>"));
-    g_assert_cmpuint(c->request->needs->len, ==, 1);
-    request(c, MIB(1024) HUGE_2M);
-    g_assert_cmpuint(c->request->edit.add_hugepages_kib, ==, 0);
-    assert_silent(c);
-}
-
-static void a_property_reaches_every_cell(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages", "1G");
-    request(c, CELLS("<cell memory='1' unit='G'/><cell memory='2' unit='G'/>"));
-    assert_need(c, 0, GIB, 1);
-    assert_need(c, 1, GIB, 2);
-    g_assert_cmpuint(c->request->edit.add_hugepages_kib, ==, GIB);
-    request(c, HUGE("") CELLS("<cell memory='1' unit='G'/>"));
-    assert_need(c, 0, GIB, 1);
-    g_assert_cmpuint(c->request->edit.add_hugepages_kib, ==, GIB);
-}
-
-static void switched_off_by_property_the_xml_still_counts(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages", "-1");
-    request(c, MIB(4) HUGE_2M);
-    assert_need(c, 0, 2048, 2);
-    assert_warns(c, "negative means off");
-}
-
-static void sharing_follows_the_property(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages_shared", "true");
-    request(c, MIB(4) HUGE_2M);
-    g_assert_true(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-    assert_silent(c);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/>"));
-    g_assert_false(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/><cell memory='4096'/>"));
-    g_assert_true(c->request->edit.make_shared);
-    request(c, MIB(4));
-    g_assert_false(c->request->edit.make_shared);
-    g_assert_false(c->request->shared);
-    assert_warns(c, "no effect without huge pages");
-}
-
-static void a_device_that_shares_makes_memory_shared(void)
-{
-    g_autoptr(Case) c = case_new();
-    request(c, MIB(4) HUGE_2M SHARER);
-    g_assert_true(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-    assert_warns(c, "interface 'vhostuser' needs shared memory");
-    assert_fine(c);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/>") SHARER);
-    g_assert_false(c->request->edit.make_shared);
-    assert_silent(c);
-}
-
-static void explicit_sharing_refuses_by_the_devices_name(void)
-{
-    g_autoptr(Case) c = case_new();
-    c->settings->shared_memory_auto = FALSE;
-    request(c, MIB(4) HUGE_2M SHARER);
-    assert_refused(c, HV_ERROR_CONFLICT, "interface 'vhostuser' needs shared memory");
-    assert_need(c, 0, 2048, 2);
-    g_assert_false(c->request->edit.make_shared);
-    set_property(c, "hugepages_shared", "true");
-    request(c, MIB(4) HUGE_2M SHARER);
-    assert_fine(c);
-    g_assert_true(c->request->edit.make_shared);
-}
-
-static void memfd_needs_the_word_for_libvirt_only(void)
-{
-#define MEMFD                                                                                      \
-    "<memoryBacking><hugepages><page size='2048'/></hugepages><source type='memfd'/>"              \
-    "</memoryBacking>"
-    g_autoptr(Case) c = case_new();
-    request(c, MIB(4) MEMFD SHARER);
-    g_assert_true(c->request->edit.make_shared);
-    c->settings->shared_memory_auto = FALSE;
-    request(c, MIB(4) MEMFD SHARER);
-    assert_fine(c);
-    g_assert_false(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-}
-
-static void sharing_denied_to_a_device_is_refused(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages_shared", "false");
-    request(c, MIB(4) HUGE_2M SHARER);
-    assert_refused(c, HV_ERROR_CONFLICT, "hugepages_shared is false");
-    assert_need(c, 0, 2048, 2);
-    g_assert_false(c->request->edit.make_shared);
-    request(c, MIB(4) HUGE_2M);
-    assert_fine(c);
-    assert_silent(c);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/>"));
-    assert_warns(c, "it stays shared");
-    g_assert_true(c->request->shared);
-}
-
 static void the_hosts_uuid_must_be_the_xmls(void)
 {
     g_autoptr(Case) c = case_new();
@@ -658,11 +338,9 @@ static void destructors_take_null(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(test) g_test_add_func("/request/" #test, test)
     ADD(a_vm_without_huge_pages_needs_none);
     ADD(interest_is_told_without_a_host);
     ADD(needs_are_those_of_vdsm);
-    ADD(properties_are_those_of_vdsm);
     ADD(each_backend_is_rounded_up_by_itself);
     ADD(memory_is_aligned_as_libvirt_does);
     ADD(cells_may_differ_in_size_and_node);
@@ -677,16 +355,6 @@ int main(int argc, char **argv)
     ADD(what_qemu_cannot_map_is_refused);
     ADD(sizes_the_host_lacks_are_refused);
     ADD(a_host_without_huge_pages_refuses);
-    ADD(an_unknown_property_size_falls_back);
-    ADD(a_strict_host_refuses_unknown_property_sizes);
-    ADD(a_property_against_the_xml_is_a_conflict);
-    ADD(a_property_reaches_every_cell);
-    ADD(switched_off_by_property_the_xml_still_counts);
-    ADD(sharing_follows_the_property);
-    ADD(a_device_that_shares_makes_memory_shared);
-    ADD(explicit_sharing_refuses_by_the_devices_name);
-    ADD(memfd_needs_the_word_for_libvirt_only);
-    ADD(sharing_denied_to_a_device_is_refused);
     ADD(the_hosts_uuid_must_be_the_xmls);
     ADD(a_vm_without_huge_pages_gets_no_uuid);
     ADD(automatic_placement_is_warned_of);
@@ -695,6 +363,5 @@ int main(int argc, char **argv)
     ADD(one_cell_of_several_names_itself);
     ADD(the_largest_sizes_do_not_overflow);
     ADD(destructors_take_null);
-#undef ADD
     return g_test_run();
 }
