@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whose page size and architecture count: those of the tree, not of the machine that looks at it.
  */
-#include "tree.h"
+#include "rooted-tree.h"
 
 #include "backing.h"
 #include "platform.h"
@@ -10,28 +10,6 @@
 #include <unistd.h>
 
 #define SMAPS "/proc/self/smaps"
-
-typedef struct {
-    char *directory;
-    HvRoot *root;
-} Tree;
-
-static void tree_init(Tree *tree, const char *description)
-{
-    tree->directory = g_dir_make_tmp("hugevm-host-XXXXXX", NULL);
-    g_assert_nonnull(tree->directory);
-    tree_make(tree->directory, description);
-    tree->root = hv_root_new(tree->directory);
-}
-
-static void tree_clear(Tree *tree)
-{
-    tree_remove(tree->directory);
-    hv_root_free(tree->root);
-    g_free(tree->directory);
-}
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Tree, tree_clear)
 
 static guint64 page_kib_of_this_machine(void)
 {
