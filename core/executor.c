@@ -9,9 +9,9 @@
 #include "executor.h"
 
 #include "error.h"
-#include "free-blocks.h"
 #include "page-size.h"
 #include "shortage.h"
+#include "zones.h"
 
 #define STEP_TARGET_US (100 * 1000)
 #define FIRST_STEP_KIB (128 * 1024)
@@ -100,7 +100,7 @@ static guint64 next_step_pages(guint64 pages, gint64 took_us)
  */
 static guint64 first_step_pages(const HvRoot *root, const HvStep *step)
 {
-    guint64 easy_kib = hv_free_blocks_kib(root, step->node, step->size_kib);
+    guint64 easy_kib = hv_zones_free_kib(root, step->node, step->size_kib);
     return MAX(1, MAX(FIRST_STEP_KIB, MIN(easy_kib, EASY_STEP_KIB)) / step->size_kib);
 }
 

@@ -257,13 +257,36 @@ static gboolean fail_malformed(const HvRoot *root, const char *path, GError **er
     return FALSE;
 }
 
-static gboolean read_zones(const HvRoot *root, guint64 base_page_kib, GArray *zones, GError **error)
+static gboolean read_free_blocks(const HvRoot *root, GArray *zones, GError **error)
 {
     g_autofree char *buddy = hv_root_read_text(root, "/proc/buddyinfo", BUDDYINFO_MAX_BYTES, error);
     if (buddy == NULL)
         return FALSE;
-    if (!parse_buddyinfo(buddy, zones))
-        return fail_malformed(root, "/proc/buddyinfo", error);
+    return parse_buddyinfo(buddy, zones) || fail_malformed(root, "/proc/buddyinfo", error);
+}
+
+guint64 hv_zones_free_kib(const HvRoot *root, int node, guint64 size_kib)
+{
+    guint64 kib = 0, base_kib = hv_platform_base_page_kib(root);
+    g_autoptr(GArray) zones = g_array_new(FALSE, TRUE, sizeof(HvZone));
+    if (!read_free_blocks(root, zones, NULL))
+        return 0;
+    for (guint i = 0; i < zones->len; i++) {
+        const HvZone *zone = &g_array_index(zones, HvZone, i);
+        for (guint order = 0; zone->node == node && order < zone->n_orders; order++) {
+            guint64 here_kib = 0;
+            if (base_kib << order >= size_kib &&
+                hv_checked_mul(zone->free_blocks[order], base_kib << order, &here_kib))
+                kib = hv_plus(kib, here_kib);
+        }
+    }
+    return kib;
+}
+
+static gboolean read_zones(const HvRoot *root, guint64 base_page_kib, GArray *zones, GError **error)
+{
+    if (!read_free_blocks(root, zones, error))
+        return FALSE;
     g_autofree char *types =
         hv_root_read_text(root, "/proc/pagetypeinfo", PAGETYPEINFO_MAX_BYTES, NULL);
     if (types != NULL && !parse_pagetypeinfo(types, base_page_kib, zones))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Zones: how a node's free memory lies, which decides how many huge pages the kernel can make of
- * it. Read for `plan` and `status` alone: a start asks the kernel itself.
+ * it. Read for `plan` and `status`: a start asks the kernel itself, and looks at free blocks only
+ * where it grows a pool.
  */
 #pragma once
 
@@ -29,3 +30,9 @@ typedef struct {
  * file; snapshot->zones_fault then tells, and all else of the snapshot stays good.
  */
 void hv_zones_read(const HvRoot *root, HvSnapshot *snapshot);
+
+/*
+ * Free memory of a node in blocks of a page of this size or larger: what the kernel need not put
+ * together first. 0 where that is not known, and for pages larger than its largest block.
+ */
+guint64 hv_zones_free_kib(const HvRoot *root, int node, guint64 size_kib);

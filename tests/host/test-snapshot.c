@@ -2,7 +2,7 @@
 /* Trees of whole machines, read in full, one size of them, and their free blocks. */
 #include "snapshot-fixture.h"
 
-#include "free-blocks.h"
+#include "zones.h"
 
 static HvSnapshot *read_tree(const char *name)
 {
@@ -237,9 +237,9 @@ static void test_free_blocks_of_a_node_are_those_of_the_size_and_larger(void)
                "Node 1, zone   Normal     88     99      2      0      1 \n"
                "Node 11, zone  Normal     1      1       1      1      1 \n");
     guint64 size_kib = 4 * base_kib;
-    g_assert_cmpuint(hv_free_blocks_kib(tree.root, 1, size_kib), ==, (1 + 2 + 4) * size_kib);
-    g_assert_cmpuint(hv_free_blocks_kib(tree.root, 1, 1024 * base_kib), ==, 0);
-    g_assert_cmpuint(hv_free_blocks_kib(tree.root, 2, size_kib), ==, 0);
+    g_assert_cmpuint(hv_zones_free_kib(tree.root, 1, size_kib), ==, (1 + 2 + 4) * size_kib);
+    g_assert_cmpuint(hv_zones_free_kib(tree.root, 1, 1024 * base_kib), ==, 0);
+    g_assert_cmpuint(hv_zones_free_kib(tree.root, 2, size_kib), ==, 0);
 }
 
 static void test_this_machine_can_be_read(void)
