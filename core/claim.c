@@ -29,15 +29,15 @@ static void plan_once(HvStart *start, const HvLedger *ledger)
 /* The pools as they are now. */
 static gboolean look_again(HvStart *start, GError **error)
 {
-    const GArray *needs = start->asked->needs;
-    gboolean is_placed = start->asked->open.bind != HV_BIND_NONE;
-    for (guint i = 0; i < needs->len; i++)
-        is_placed = is_placed || !hv_node_set_is_any(&g_array_index(needs, HvNeed, i).near);
     hv_snapshot_free(start->snapshot);
     start->snapshot = hv_snapshot_read(start->agent->root, error);
-    if (start->snapshot != NULL && is_placed)
+    if (start->snapshot == NULL)
+        return FALSE;
+    if (start->asked->open.bind != HV_BIND_NONE)
         hv_topology_read(start->agent->root, start->snapshot);
-    return start->snapshot != NULL;
+    else
+        hv_topology_read_for(start->agent->root, start->snapshot, start->asked->needs);
+    return TRUE;
 }
 
 /* Changes first, then what follows from them for guards and mounts. */
@@ -73,12 +73,6 @@ gboolean hv_start_plan(HvStart *start, HvLedger *ledger, GError **error)
     return TRUE;
 }
 
-typedef struct {
-    guint64 generation; /* 0: no claim is gone on with */
-    HvClaimState state;
-    gboolean is_held_back; /* its pages must not be handed over */
-} Adopted;
-
 /* What keeps the old claim's pages is for it alone: the new one has its own. */
 static void expose(HvTransaction *transaction, HvClaim *claim)
 {
@@ -94,11 +88,10 @@ static void expose(HvTransaction *transaction, HvClaim *claim)
 /*
  * May this VM be claimed now, by us? A claim that may be replaced stays until it is,
  * but is exposed from here on. One that another agent made for the same start is the
- * one we go on with: *adopted takes its state, and its generation, by which that agent
- * knows it.
+ * one we go on with: start->adopted has its state, and its generation, by which that agent
+ * knows it, also when another choice has to be made after that.
  */
-static gboolean make_way(const HvStart *start, const HvProcess *self, Adopted *adopted,
-                         GError **error)
+static gboolean make_way(HvStart *start, const HvProcess *self, GError **error)
 {
     const HvRoot *root = start->agent->root;
     HvClaim *claim = hv_ledger_claim(start->transaction->ledger, start->outcome->request->uuid);
@@ -125,7 +118,7 @@ static gboolean make_way(const HvStart *start, const HvProcess *self, Adopted *a
     }
     expose(start->transaction, claim);
     if (is_of_another)
-        *adopted = (Adopted){claim->generation, claim->state, !claim->may_hand_over};
+        start->adopted = (HvAdopted){claim->generation, claim->state, !claim->may_hand_over};
     return TRUE;
 }
 
@@ -218,9 +211,9 @@ static HvClaim *add_claim(const HvStart *start, const HvProcess *self)
 }
 
 /* Records the claim, with its guard where no page has to be got first. */
-static HvClaimResult record_claim(HvStart *start, const HvProcess *self, const Adopted *adopted,
-                                  GError **error)
+static HvClaimResult record_claim(HvStart *start, const HvProcess *self, GError **error)
 {
+    const HvAdopted *adopted = &start->adopted;
     HvTransaction *transaction = start->transaction;
     HvClaim *claim = add_claim(start, self);
     if (adopted->generation != 0) {
@@ -250,7 +243,6 @@ static HvClaimResult claim_in_transaction(HvStart *start, GError **error)
 {
     const HvAgent *agent = start->agent;
     HvTransaction *transaction = start->transaction;
-    Adopted adopted = {0};
     HvProcess self = hv_process_identify(agent->root, agent->owner_pid);
     if (self.pid == 0 && hv_root_is_machine(agent->root)) {
         hv_set_error(error, HV_ERROR_INVALID, NULL,
@@ -258,14 +250,14 @@ static HvClaimResult claim_in_transaction(HvStart *start, GError **error)
                      agent->owner_pid);
         return HV_CLAIM_FAILED;
     }
-    if (!make_way(start, &self, &adopted, error) || !commit_and_sweep(start, error))
+    if (!make_way(start, &self, error) || !commit_and_sweep(start, error))
         return HV_CLAIM_FAILED;
     if (!look_again(start, error) || !hv_start_plan(start, transaction->ledger, error))
         return HV_CLAIM_FAILED;
     if (start->outcome->plan->refusal == NULL && start->outcome->request->needs->len == 0)
         return record_nothing(start, error);
     if (start->outcome->plan->refusal == NULL)
-        return record_claim(start, &self, &adopted, error);
+        return record_claim(start, &self, error);
     if (is_refused_by_exposure(start, transaction->ledger))
         return HV_CLAIM_AGAIN;
     hv_set_refusal(start->outcome->plan->refusal, error);
@@ -311,7 +303,11 @@ gboolean hv_start_guard(HvStart *start, HvStore *store, gint64 deadline_us, HvPl
         return FALSE;
     }
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(start->agent->root, error);
+    if (snapshot == NULL)
+        return FALSE;
+    hv_topology_read_for(start->agent->root, snapshot, start->outcome->request->needs);
     HvWorld world = {snapshot, start->settings, transaction->ledger, uuid};
-    *out_missing = snapshot != NULL ? hv_plan_new(&world, start->outcome->request) : NULL;
-    return snapshot != NULL;
+    HvAttempt attempt = {.spent = start->spent};
+    *out_missing = hv_plan_again(&world, start->outcome->request, &attempt);
+    return TRUE;
 }

@@ -71,6 +71,15 @@ static gboolean read_backing(Walk *walk, const xmlNode *root, GError **error)
     return TRUE;
 }
 
+/* Memory of which nothing else is said goes where numad puts the vCPUs. */
+static gboolean follows_vcpus(const xmlNode *root, const xmlNode *memory)
+{
+    g_autofree char *nodeset = hv_dom_attribute(memory, "nodeset");
+    g_autofree char *placement = hv_dom_attribute(memory, "placement");
+    return hv_dom_attribute_is(hv_dom_child(root, "vcpu"), "placement", "auto") &&
+           nodeset == NULL && placement == NULL;
+}
+
 static gboolean read_numatune(Walk *walk, const xmlNode *root, GError **error)
 {
     xmlNode *numatune;
@@ -78,7 +87,8 @@ static gboolean read_numatune(Walk *walk, const xmlNode *root, GError **error)
         !hv_rules_read_numatune(walk->rules, numatune, error))
         return FALSE;
     walk->domain->span_numatune = hv_dom_span(walk->dom, numatune);
-    walk->domain->is_auto_placed = walk->rules->is_auto_placed;
+    walk->domain->is_auto_placed =
+        walk->rules->is_auto_placed || follows_vcpus(root, hv_dom_child(numatune, "memory"));
     return TRUE;
 }
 

@@ -11,6 +11,7 @@
 #include "error.h"
 #include "page-size.h"
 #include "shortage.h"
+#include "topology.h"
 #include "zones.h"
 
 #define STEP_TARGET_US (100 * 1000)
@@ -238,6 +239,7 @@ static gboolean run_steps(Growth *growth, GError **error)
                                           : !grow_step(growth, &step, &left, error))
             return FALSE;
         if (left > 0) {
+            step.pages -= left;
             g_array_append_val(growth->attempt.spent, step);
             g_array_index(todo, HvStep, 0).pages = left;
             return TRUE;
@@ -257,18 +259,20 @@ static gboolean plan_again(Growth *growth, const HvRequest *request, GError **er
 {
     const HvPoolWriter *writer = &growth->executor->writer;
     const GArray *spent = growth->attempt.spent;
-    const HvStep *step = &g_array_index(spent, HvStep, spent->len - 1);
     guint64 left = g_array_index(growth->attempt.left, HvStep, 0).pages;
+    HvStep step = g_array_index(spent, HvStep, spent->len - 1);
+    step.pages += left; /* as it was asked for */
     g_autoptr(HvLedger) ledger = hv_store_read(writer->store, error);
     g_autoptr(HvSnapshot) snapshot = ledger != NULL ? hv_snapshot_read(writer->root, error) : NULL;
     if (snapshot == NULL)
         return FALSE;
+    hv_topology_read_for(writer->root, snapshot, request->needs);
     HvWorld world = {snapshot, writer->settings, ledger, writer->self_uuid};
     g_autoptr(HvPlan) plan = hv_plan_again(&world, request, &growth->attempt);
     if (plan->refusal == NULL)
         set_steps(growth, plan->steps);
-    else if (step->action == HV_STEP_GROW)
-        set_short_grant(growth, step, left, error);
+    else if (step.action == HV_STEP_GROW)
+        set_short_grant(growth, &step, left, error);
     else
         hv_set_error(error, plan->refusal->code, plan->refusal->hint, "%s", plan->refusal->message);
     return plan->refusal == NULL;

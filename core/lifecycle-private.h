@@ -67,6 +67,13 @@ gboolean hv_store_open_existing(const HvAgent *agent, HvStore **out_store, GErro
 /* An executor with time enough to wait for a resize by others. */
 HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings);
 
+/* A claim that another agent made for the same start, and that this one goes on with. */
+typedef struct {
+    guint64 generation; /* 0: there is none */
+    HvClaimState state;
+    gboolean is_held_back; /* its pages must not be handed over */
+} HvAdopted;
+
 /* What a start needs while it is worked on. */
 typedef struct {
     const HvAgent *agent;
@@ -78,10 +85,11 @@ typedef struct {
     HvOutcome *outcome;         /* request, settled, and plan are in here */
     GArray *spent;              /* HvStep: what fell short in earlier attempts at this start */
     HvTransaction *transaction; /* while the ledger is locked for it; NULL: it is not */
-    gboolean goes_unguarded;    /* the kernel does not keep these pages for anybody */
-    gboolean has_surplus;       /* in a size that the VM needs: a guard has to wait for a pin */
-    gint64 give_up_us;   /* until when pages that others took are waited for; monotonic clock */
-    gboolean has_pruned; /* claims of dead VMs were removed: their pages may be left over */
+    HvAdopted adopted;
+    gboolean goes_unguarded; /* the kernel does not keep these pages for anybody */
+    gboolean has_surplus;    /* in a size that the VM needs: a guard has to wait for a pin */
+    gint64 give_up_us;       /* until when pages that others took are waited for; monotonic clock */
+    gboolean has_pruned;     /* claims of dead VMs were removed: their pages may be left over */
 } HvStart;
 
 typedef enum { HV_CLAIM_FAILED, HV_CLAIM_MADE, HV_CLAIM_AGAIN } HvClaimResult;

@@ -71,7 +71,8 @@ static void look_at_size(HvDemotion *demotion, guint64 size_kib)
     guint64 left = hv_minus(room.available, hv_needs_pages(demotion->needs, size_kib));
     for (int i = 0; i < (int)world->snapshot->pools->len; i++) {
         const HvPool *pool = pool_at(world, i);
-        gboolean is_spent = hv_attempt_is_spent(demotion->attempt, HV_STEP_DEMOTE, pool);
+        gboolean is_spent =
+            hv_attempt_limit_pages(demotion->attempt, HV_STEP_DEMOTE, pool) != G_MAXUINT64;
         if (pool->size_kib == size_kib)
             *at(demotion, i) = (Splitting){.next = is_spent ? NO_POOL : next_pool(world, pool),
                                            .room = room,

@@ -75,13 +75,28 @@ static guint64 available_at(Planner *planner, guint index, guint64 size_kib)
     return *pages;
 }
 
+/* Growth of a pool that is planned already. */
+static guint64 planned_pages(const Planner *planner, const HvPool *pool)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < planner->steps->len; i++) {
+        const HvStep *step = &g_array_index(planner->steps, HvStep, i);
+        if (step->action == HV_STEP_GROW && step->node == pool->node &&
+            step->size_kib == pool->size_kib)
+            pages += step->pages;
+    }
+    return pages;
+}
+
 static guint64 growable_pages(const Planner *planner, guint index, guint64 size_kib)
 {
     const HvPool *pool =
         hv_snapshot_pool(planner->world->snapshot, node_at(planner, index)->id, size_kib);
-    if (pool == NULL || hv_attempt_is_spent(planner->attempt, HV_STEP_GROW, pool))
+    if (pool == NULL)
         return 0;
-    return MIN(planner->node_kib[index], planner->host_kib) / size_kib;
+    guint64 limit = hv_attempt_limit_pages(planner->attempt, HV_STEP_GROW, pool);
+    guint64 pages = MIN(planner->node_kib[index], planner->host_kib) / size_kib;
+    return limit == G_MAXUINT64 ? pages : MIN(pages, hv_minus(limit, planned_pages(planner, pool)));
 }
 
 static void add_step(Planner *planner, guint index, guint64 size_kib, guint64 pages)
@@ -159,8 +174,53 @@ static int choice_rank(const HvNeed *need)
     return count == 1 ? 0 : count > 1 ? 1 : 2;
 }
 
+/* A node of the need's policy, by index. The kernel leaves out those without memory. */
+static gboolean is_near(const Planner *planner, const HvNeed *need, guint index)
+{
+    const HvNode *node = node_at(planner, index);
+    const HvPool *pool = hv_snapshot_pool(planner->world->snapshot, node->id, need->size_kib);
+    return hv_node_set_contains(&need->near, node->id) &&
+           (node->mem_total_kib > 0 || (pool != NULL && pool->total_pages > 0));
+}
+
+static guint count_near(const Planner *planner, const HvNeed *need)
+{
+    guint n = 0;
+    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++)
+        n += is_near(planner, need, i);
+    return n;
+}
+
+/* What the policy wants on the nth of its n nodes, where rest is wanted on none of those before. */
+static guint64 share_of(const HvNeed *need, guint64 rest, guint n, guint nth)
+{
+    return need->policy == HV_POLICY_PREFERRED ? rest : need->pages / n + (nth < need->pages % n);
+}
+
+/* Pages of another need that may come to sit on these nodes. */
+static guint64 pages_to_come(Planner *planner, const HvNeed *other, const HvNodeSet *nodes)
+{
+    if (other->policy == HV_POLICY_NONE)
+        return other->pages;
+    guint n_near = count_near(planner, other), nth = 0;
+    guint64 rest = other->pages, here = 0;
+    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++) {
+        if (!is_near(planner, other, i))
+            continue;
+        guint64 share = share_of(other, rest, n_near, nth++);
+        guint64 room = available_at(planner, i, other->size_kib);
+        if (planner->world->settings->use_dynamic_hugepages)
+            room = hv_plus(room, growable_pages(planner, i, other->size_kib));
+        guint64 got = MIN(share, room);
+        if (hv_node_set_contains(nodes, node_at(planner, i)->id))
+            here += got;
+        rest -= got;
+    }
+    return here + rest;
+}
+
 /* Pages of this request that may sit on the same nodes: needs served earlier, and floating ones. */
-static guint64 own_rivals(const GArray *needs, guint index)
+static guint64 own_rivals(Planner *planner, const GArray *needs, guint index)
 {
     const HvNeed *self = &g_array_index(needs, HvNeed, index);
     guint64 pages = 0;
@@ -171,7 +231,7 @@ static guint64 own_rivals(const GArray *needs, guint index)
         gboolean is_rival = is_earlier || hv_node_set_is_any(&other->nodes);
         if (i != index && other->size_kib == self->size_kib && is_rival &&
             hv_node_set_overlaps(&other->nodes, &self->nodes))
-            pages = hv_plus(pages, other->pages);
+            pages = hv_plus(pages, pages_to_come(planner, other, &self->nodes));
     }
     return pages;
 }
@@ -212,14 +272,12 @@ static guint64 plan_share(Planner *planner, const HvNeed *need, guint index, gui
  */
 static guint64 plan_by_policy(Planner *planner, const HvNeed *need)
 {
-    guint n_near = (guint)hv_node_set_count(&need->near), nth = 0;
+    guint n_near = count_near(planner, need), nth = 0;
     guint64 rest = need->pages;
-    for (guint i = 0; i < planner->world->snapshot->nodes->len && n_near > 0; i++) {
-        if (!hv_node_set_contains(&need->near, node_at(planner, i)->id))
+    for (guint i = 0; i < planner->world->snapshot->nodes->len; i++) {
+        if (!is_near(planner, need, i))
             continue;
-        guint64 share = need->pages / n_near + (nth++ < need->pages % n_near);
-        if (need->policy == HV_POLICY_PREFERRED)
-            share = rest;
+        guint64 share = share_of(need, rest, n_near, nth++);
         rest -= share - plan_share(planner, need, i, share);
     }
     return rest;
@@ -232,7 +290,7 @@ static void plan_need(Planner *planner, const GArray *needs, guint index)
     guint64 have = planner->available;
     if (!hv_node_set_is_any(&need->nodes)) {
         guint64 here = available_on(planner, &need->nodes, need->size_kib);
-        have = MIN(have, hv_minus(here, own_rivals(needs, index)));
+        have = MIN(have, hv_minus(here, own_rivals(planner, needs, index)));
     }
     guint64 use = MIN(have, left);
     note_given(planner, &need->nodes, use);
@@ -380,12 +438,13 @@ const char *hv_step_action_name(HvStepAction action)
     return action == HV_STEP_DEMOTE ? "demote" : "grow";
 }
 
-gboolean hv_attempt_is_spent(const HvAttempt *attempt, HvStepAction action, const HvPool *pool)
+guint64 hv_attempt_limit_pages(const HvAttempt *attempt, HvStepAction action, const HvPool *pool)
 {
+    guint64 limit = G_MAXUINT64;
     for (guint i = 0; attempt != NULL && i < attempt->spent->len; i++) {
         const HvStep *step = &g_array_index(attempt->spent, HvStep, i);
         if (step->action == action && step->node == pool->node && step->size_kib == pool->size_kib)
-            return TRUE;
+            limit = attempt->left != NULL ? 0 : MIN(limit, step->pages);
     }
-    return FALSE;
+    return limit;
 }

@@ -35,14 +35,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvPlan, hv_plan_free)
 /* How far an earlier plan for the same start has come: a pool gave less than was planned. */
 typedef struct {
     GArray *left;  /* HvStep: of that plan, what has not been done; NULL: all has been undone */
-    GArray *spent; /* HvStep: of all plans so far, what fell short; none of it is planned again */
+    GArray *spent; /* HvStep: of all plans so far, what fell short, with the pages that it gave */
 } HvAttempt;
 
 /* For the whole request, of which the pages that were got are there, free. NULL: the first plan. */
 HvPlan *hv_plan_again(const HvWorld *world, const HvRequest *request, const HvAttempt *attempt);
 
-/* Has a step of this kind fallen short in this pool? No attempt, no. */
-gboolean hv_attempt_is_spent(const HvAttempt *attempt, HvStepAction action, const HvPool *pool);
+/*
+ * The most that steps of this kind may ask of this pool: nothing where one has fallen short in this
+ * attempt; what it gave, where that was undone since.
+ */
+guint64 hv_attempt_limit_pages(const HvAttempt *attempt, HvStepAction action, const HvPool *pool);
 
 /* Pages of one pool to give back now: never more than was added there, never what is promised. */
 guint64 hv_plan_give_back_pages(const HvWorld *world, const HvPool *pool);

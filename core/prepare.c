@@ -134,14 +134,17 @@ static gboolean check_open_mounts(const HvStart *start, GError **error)
     GArray *sizes = start->asked->open.sizes;
     g_autoptr(GError) local = NULL;
     gboolean was_open = sizes->len > 0;
-    for (guint i = sizes->len; i > 0; i--) {
-        g_clear_error(&local);
+    for (guint i = sizes->len; i > 0; i--) /* the smallest first: what will do for any VM */
         if (!hv_mounts_check(start->agent->root, g_array_index(sizes, guint64, i - 1),
-                             HV_LIBVIRT_DAEMON, &local))
+                             HV_LIBVIRT_DAEMON, local == NULL ? &local : NULL))
             g_array_remove_index(sizes, i - 1);
-    }
-    if (!was_open || sizes->len > 0 || start->asked->open.may_be_normal)
+    if (!was_open || sizes->len > 0)
         return TRUE;
+    if (start->asked->open.may_be_normal) {
+        g_autofree char *message = hv_error_message(local);
+        g_ptr_array_add(start->outcome->warnings, g_steal_pointer(&message));
+        return TRUE;
+    }
     g_propagate_error(error, g_steal_pointer(&local));
     return FALSE;
 }

@@ -108,7 +108,7 @@ static void append_table(GString *out, const GPtrArray *table)
 
 static void append_steps(GString *out, const HvPlan *plan)
 {
-    if (plan->steps->len == 0 && plan->refusal == NULL)
+    if (plan->steps->len == 0 && plan->refusal == NULL && plan->missing->len > 0)
         g_string_append(out, "step: none, free pages are enough\n");
     for (guint i = 0; i < plan->steps->len; i++) {
         const HvStep *step = &g_array_index(plan->steps, HvStep, i);
@@ -130,6 +130,8 @@ char *hv_report_plan_text(const HvOutcome *outcome)
     }
     g_string_append(out, "need: ");
     append_needs(out, outcome->request->needs);
+    if (outcome->request->needs->len == 0)
+        g_string_append(out, "no huge pages");
     append_settled(out, outcome->request);
     g_string_append_printf(out, "\nmemory: %s\n", outcome->request->shared ? "shared" : "private");
     append_steps(out, outcome->plan);

@@ -80,6 +80,8 @@ static HvNodeSet nodes_of_host(const HvSnapshot *snapshot)
 static void check_nodes(HvBuild *build, const Backend *backend)
 {
     const HvPlacement *placement = &backend->placement;
+    gboolean is_bound = placement->policy == HV_POLICY_NONE;
+    const char *verb = is_bound ? "is bound to" : "is wanted on";
     HvNodeSet named = placement->nodes;
     hv_node_set_unite(&named, &placement->near);
     gboolean has_memory = FALSE;
@@ -92,19 +94,19 @@ static void check_nodes(HvBuild *build, const Backend *backend)
             g_autofree char *list = hv_node_set_format(&nodes);
             hv_build_refuse(build,
                             hv_refusal_new(HV_ERROR_XML, "bind it to nodes that are there",
-                                           "%s is bound to host node %d, which does not exist; "
-                                           "this host has %s",
-                                           backend->name, id, list));
+                                           "%s %s host node %d, which does not exist; this host "
+                                           "has %s",
+                                           backend->name, verb, id, list));
             return;
         }
         has_memory = has_memory || node->mem_total_kib > 0;
     }
-    if (has_memory || hv_node_set_is_any(&placement->nodes))
+    if (has_memory || (is_bound && hv_node_set_is_any(&placement->nodes)))
         return;
-    g_autofree char *list = hv_node_set_format(&placement->nodes);
-    hv_build_refuse(build, hv_refusal_new(HV_ERROR_XML, "bind it to nodes that have memory",
-                                          "%s is bound to host nodes without memory: %s",
-                                          backend->name, list));
+    g_autofree char *list = hv_node_set_format(&named);
+    hv_build_refuse(build, hv_refusal_new(HV_ERROR_XML, "name nodes that have memory",
+                                          "%s %s host nodes without memory: %s", backend->name,
+                                          verb, list));
 }
 
 static void add_need(HvBuild *build, const Backend *backend)
@@ -204,12 +206,13 @@ static gboolean add_device(HvBuild *build, guint index, GError **error)
     backend.page_kib = device->page_kib;
     if (device->page_kib == 0)
         backend.page_kib = cell != NULL ? page_of_cell(build, cell) : page_of_no_cell(build);
-    /* as its cell is settled, so is the device; one without a cell has no <page> of its own */
-    backend.is_open =
-        build->is_open && device->page_kib == 0 && cell != NULL && cell->page_kib == 0;
-    if (build->is_open && device->page_kib == 0 && cell == NULL)
-        backend.page_kib = 0;
-    backend.cell = device->cell;
+    /* as its cell is settled, so is the device; where there are no cells, as the whole guest */
+    gboolean is_whole = !build->domain->has_cells;
+    backend.is_open = build->is_open && device->page_kib == 0 &&
+                      (is_whole || (cell != NULL && cell->page_kib == 0));
+    if (build->is_open && !backend.is_open && device->page_kib == 0 && cell == NULL)
+        backend.page_kib = 0; /* it has no <page> of its own */
+    backend.cell = is_whole ? -1 : device->cell;
     if (cell != NULL)
         backend.placement = device_placement(device, &cell->placement);
     /* libvirt demands that what virtio-mem requests is a multiple of its blocks already. */

@@ -133,6 +133,15 @@ static gboolean check_property_against_xml(const HvBuild *build, guint64 size_ki
     return FALSE;
 }
 
+/* Shared memory of normal pages would need another source than huge pages have. */
+static gboolean wants_sharing(const HvBuild *build)
+{
+    for (guint i = 0; i < build->domain->cells->len; i++)
+        if (g_array_index(build->domain->cells, HvCell, i).is_shared)
+            return TRUE;
+    return build->properties->shared == HV_SHARED_YES || build->domain->sharer != NULL;
+}
+
 /* The plan is to choose a size for each cell, of those that the host has. */
 static void open_page_size(HvBuild *build)
 {
@@ -141,7 +150,7 @@ static void open_page_size(HvBuild *build)
     const GArray *sizes = build->snapshot->sizes;
     for (guint i = sizes->len; i > 0; i--)
         g_array_append_val(open->sizes, g_array_index(sizes, HvPageSize, i - 1).size_kib);
-    open->may_be_normal = is_any && !build->domain->has_hugepages;
+    open->may_be_normal = is_any && !build->domain->has_hugepages && !wants_sharing(build);
     build->is_open = sizes->len > 0;
     build->default_kib = sizes->len > 0 ? g_array_index(open->sizes, guint64, 0) : 0;
     if (sizes->len > 0)
@@ -251,13 +260,16 @@ static void settle_binding(HvBuild *build)
 {
     const HvDomain *domain = build->domain;
     const GArray *needs = build->request->needs;
-    guint backends = domain->cells->len;
-    gboolean is_unbound = domain->span_numatune.end == 0;
+    guint backends = 0;
+    gboolean is_unbound = domain->span_numatune.end == 0 && !domain->is_auto_placed;
     for (guint i = 0; i < needs->len; i++)
         is_unbound = is_unbound && hv_node_set_is_any(&g_array_index(needs, HvNeed, i).nodes);
-    for (guint i = 0; i < domain->devices->len; i++)
-        backends +=
-            g_array_index(domain->devices, HvMemoryDevice, i).model != HV_MEMORY_NOT_COUNTED;
+    for (guint i = 0; i < domain->cells->len; i++)
+        backends += g_array_index(domain->cells, HvCell, i).memory_kib > 0;
+    for (guint i = 0; i < domain->devices->len; i++) {
+        const HvMemoryDevice *device = &g_array_index(domain->devices, HvMemoryDevice, i);
+        backends += device->model != HV_MEMORY_NOT_COUNTED && device->memory_kib > 0;
+    }
     /* nobody has counted whether its normal pages have room there */
     is_unbound = is_unbound && needs->len == backends;
     if (is_unbound && build->snapshot->nodes->len > 1)
@@ -331,8 +343,6 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
         return NULL;
     settle_sharing(&build);
     settle_binding(&build);
-    /* shared memory of normal pages would need another source than huge pages have */
-    request->open.may_be_normal = request->open.may_be_normal && !request->shared;
     /* A VM without huge pages is none of our business: its text stays as it is. */
     if (domain->uuid == NULL && request->needs->len > 0)
         request->edit.add_uuid = request->uuid;

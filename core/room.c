@@ -113,13 +113,13 @@ static void add_pools(const HvWorld *world, guint64 size_kib, HvRoom *room, guin
         const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);
         if (pool->size_kib != size_kib)
             continue;
-        room->total += pool->total_pages;
-        room->free += usable_free(world, pool);
-        room->in_use += hv_pool_in_use(pool);
+        room->total = hv_plus(room->total, pool->total_pages);
+        room->free = hv_plus(room->free, usable_free(world, pool));
+        room->in_use = hv_plus(room->in_use, hv_pool_in_use(pool));
         room->grown =
             hv_plus(room->grown, hv_ledger_grown_pages(world->ledger, pool->node, size_kib));
         room->reserved = hv_plus(room->reserved, reserved_on(world, size_kib, pool->node));
-        *out_surplus += pool->surplus_pages;
+        *out_surplus = hv_plus(*out_surplus, pool->surplus_pages);
     }
 }
 

@@ -3,10 +3,7 @@
  * Theory of operation. Two things may be open, and both are settled by planning: nothing else
  * knows what can be had.
  *
- * Page sizes (hugepages=large|any): every guest cell begins with the largest size that divides
- * its memory. As long as the plan is short of pages, the cell that lacks most falls by one size;
- * at the end of `any` are normal pages. A memory device without a size of its own goes with its
- * cell, as libvirt has it.
+ * Page sizes (hugepages=large|any): settle-sizes.c.
  *
  * A node (bind_unbound): each node with memory is planned for. Of those that have everything:
  * near the VM's CPUs and devices, with CPUs, with the larger pages, with the least growth, and
@@ -14,141 +11,8 @@
  */
 #include "settle.h"
 
-#include "error.h"
 #include "page-size.h"
-
-#include <string.h>
-
-/* ---- page sizes */
-
-static gboolean is_open(const HvNeed *need, int cell)
-{
-    return need->memory_kib != 0 && need->cell == cell;
-}
-
-static gboolean divides(const GArray *needs, int cell, guint64 size_kib)
-{
-    for (guint i = 0; i < needs->len; i++) {
-        const HvNeed *need = &g_array_index(needs, HvNeed, i);
-        if (is_open(need, cell) && need->memory_kib % size_kib != 0)
-            return FALSE;
-    }
-    return TRUE;
-}
-
-/* The largest size below another that will do for a cell; 0: normal pages. FALSE: there is none. */
-static gboolean next_size(const HvRequest *request, const GArray *asked, int cell,
-                          guint64 below_kib, guint64 *out_kib)
-{
-    const HvOpen *open = &request->open;
-    for (guint i = 0; i < open->sizes->len; i++) {
-        guint64 size_kib = g_array_index(open->sizes, guint64, i);
-        if (size_kib < below_kib && divides(asked, cell, size_kib)) {
-            *out_kib = size_kib;
-            return TRUE;
-        }
-    }
-    *out_kib = 0;
-    return below_kib > 0 && open->may_be_normal;
-}
-
-static HvCellPages *chosen_for(const HvRequest *request, int cell)
-{
-    for (guint i = 0; i < request->chosen->len; i++) {
-        HvCellPages *pages = &g_array_index(request->chosen, HvCellPages, i);
-        if (pages->cell == cell)
-            return pages;
-    }
-    return NULL;
-}
-
-static char *cell_name(int cell)
-{
-    return cell < 0 ? g_strdup("the guest") : g_strdup_printf("guest cell %d", cell);
-}
-
-static void refuse_cell(HvRequest *request, int cell)
-{
-    g_autofree char *name = cell_name(cell);
-    if (request->refusal == NULL)
-        request->refusal = hv_refusal_new(
-            HV_ERROR_XML, "give it a multiple of one of them, or set hugepages=any",
-            "the memory of %s is no multiple of any huge page size of this host", name);
-}
-
-/* The largest size for each cell. */
-static void choose_largest(HvRequest *request, const GArray *asked)
-{
-    for (guint i = 0; i < asked->len; i++) {
-        const HvNeed *need = &g_array_index(asked, HvNeed, i);
-        HvCellPages pages = {.cell = need->cell};
-        if (need->memory_kib == 0 || chosen_for(request, need->cell) != NULL)
-            continue;
-        if (!next_size(request, asked, need->cell, G_MAXUINT64, &pages.size_kib))
-            refuse_cell(request, need->cell);
-        g_array_append_val(request->chosen, pages);
-    }
-}
-
-/* The needs as they are with the sizes chosen. */
-static void fill_needs(HvRequest *request, const GArray *asked)
-{
-    g_array_set_size(request->needs, 0);
-    for (guint i = 0; i < asked->len; i++) {
-        HvNeed need = g_array_index(asked, HvNeed, i);
-        if (need.memory_kib != 0) {
-            need.size_kib = chosen_for(request, need.cell)->size_kib;
-            if (need.size_kib == 0)
-                continue;
-            need.pages = need.memory_kib / need.size_kib;
-        }
-        g_array_append_val(request->needs, need);
-    }
-}
-
-/* Lets the cell that lacks most, and can, have a smaller size. FALSE: there is none. */
-static gboolean fall(HvRequest *request, const GArray *asked, const HvPlan *plan)
-{
-    HvCellPages *worst = NULL;
-    guint64 worst_kib = 0, worst_next_kib = 0;
-    for (guint i = 0; i < plan->missing->len; i++) {
-        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
-        guint64 missing_kib, next_kib;
-        if (need->memory_kib == 0)
-            continue;
-        missing_kib = g_array_index(plan->missing, guint64, i) * need->size_kib; /* <= memory */
-        if (missing_kib > worst_kib &&
-            next_size(request, asked, need->cell, need->size_kib, &next_kib)) {
-            worst = chosen_for(request, need->cell);
-            worst_kib = missing_kib;
-            worst_next_kib = next_kib;
-        }
-    }
-    if (worst != NULL)
-        worst->size_kib = worst_next_kib;
-    return worst != NULL;
-}
-
-static HvPlan *plan_request(const HvWorld *world, const HvRequest *request, GArray *spent)
-{
-    HvAttempt attempt = {.spent = spent};
-    return hv_plan_again(world, request, spent != NULL ? &attempt : NULL);
-}
-
-/* Settles the sizes of a request whose needs are bound as they are to be. */
-static HvPlan *settle_sizes(const HvWorld *world, HvRequest *request, GArray *spent)
-{
-    g_autoptr(GArray) asked = g_array_copy(request->needs);
-    choose_largest(request, asked);
-    for (;;) {
-        fill_needs(request, asked);
-        HvPlan *plan = plan_request(world, request, spent);
-        if (plan->refusal == NULL || plan->refusal->code != HV_ERROR_SHORTAGE ||
-            request->refusal != NULL || !fall(request, asked, plan))
-            return plan;
-        hv_plan_free(plan);
-    }
-}
+#include "settle-sizes.h"
 
 /* ---- a node */
 
@@ -240,19 +104,57 @@ static HvNodeSet near_of(const HvRequest *request)
     return near;
 }
 
+/* The most that a VM could have on a node, roughly: what is free there in pages, and to be grown.
+ */
+static guint64 capacity_kib(const HvWorld *world, int node)
+{
+    guint64 kib = world->settings->use_dynamic_hugepages ? hv_room_plannable_kib(world, node) : 0;
+    for (guint i = 0; i < world->snapshot->pools->len; i++) {
+        const HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, i);
+        guint64 free_kib;
+        if (pool->node == node && hv_checked_mul(pool->free_pages, pool->size_kib, &free_kib))
+            kib = hv_plus(kib, free_kib);
+    }
+    return kib;
+}
+
+static guint64 memory_kib(const HvRequest *request)
+{
+    guint64 sum = 0;
+    for (guint i = 0; i < request->needs->len; i++) {
+        const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
+        guint64 kib = need->memory_kib;
+        if (kib == 0 && !hv_checked_mul(need->pages, need->size_kib, &kib))
+            kib = G_MAXUINT64;
+        sum = hv_plus(sum, kib);
+    }
+    return sum;
+}
+
+/* What nodes must be able to hold to be tried: the VM, or as much as the largest of them can. */
+static guint64 capacity_to_try_kib(const HvWorld *world, const HvRequest *request)
+{
+    guint64 largest_kib = 0;
+    for (guint i = 0; i < world->snapshot->nodes->len; i++)
+        largest_kib = MAX(largest_kib,
+                          capacity_kib(world, g_array_index(world->snapshot->nodes, HvNode, i).id));
+    return MIN(largest_kib, memory_kib(request));
+}
+
 /* The whole VM on the best node for it. */
 static Candidate best_node(const HvWorld *world, const HvRequest *request, GArray *spent)
 {
     Candidate best = {.node = -1};
     HvNodeSet near = near_of(request);
+    guint64 least_kib = capacity_to_try_kib(world, request);
     for (guint i = 0; i < world->snapshot->nodes->len; i++) {
         const HvNode *node = &g_array_index(world->snapshot->nodes, HvNode, i);
-        if (node->mem_total_kib == 0)
+        if (node->mem_total_kib == 0 || capacity_kib(world, node->id) < least_kib)
             continue;
         Candidate candidate = {.node = node->id, .request = hv_request_copy(request)};
         bind_needs(candidate.request, node->id, TRUE);
         candidate.request->open.may_be_normal = FALSE; /* no room on the node was looked for */
-        candidate.plan = settle_sizes(world, candidate.request, spent);
+        candidate.plan = hv_settle_sizes(world, candidate.request, spent);
         count_costs(world, &near, &candidate);
         gboolean is_first = is_better(&candidate, &best);
         candidate_clear(is_first ? &best : &candidate);
@@ -265,9 +167,10 @@ static Candidate best_node(const HvWorld *world, const HvRequest *request, GArra
 static void say_single_node(HvPlan *plan)
 {
     HvRefusal *refusal = plan->refusal;
-    plan->refusal = hv_refusal_new(refusal->code,
-                                   "set bind_unbound = prefer or none in /etc/hugevm/hugevm.conf, "
-                                   "or use a smaller VM",
+    g_autofree char *hint = g_strdup_printf("set bind_unbound = prefer or none in "
+                                            "/etc/hugevm/hugevm.conf, or %s",
+                                            refusal->hint);
+    plan->refusal = hv_refusal_new(refusal->code, hint,
                                    "no node has room for all of it, as bind_unbound = single-node "
                                    "wants; the best: %s",
                                    refusal->message);
@@ -291,7 +194,7 @@ static HvRequest *settle_node(const HvWorld *world, const HvRequest *request, GA
         candidate_clear(&best);
         best.request = hv_request_copy(request);
         bind_needs(best.request, best.node, FALSE);
-        best.plan = settle_sizes(world, best.request, spent);
+        best.plan = hv_settle_sizes(world, best.request, spent);
     } else if (is_refused && best.plan->refusal->code == HV_ERROR_SHORTAGE) {
         say_single_node(best.plan);
     }
@@ -301,7 +204,14 @@ static HvRequest *settle_node(const HvWorld *world, const HvRequest *request, GA
 
 /* ---- what it comes to in the XML */
 
-static void note_sizes(HvRequest *request)
+/* A refused request says nothing about what was tried last. */
+static void forget_choice(HvRequest *request)
+{
+    g_array_set_size(request->chosen, 0);
+    request->edit.bind = NULL;
+}
+
+static void note_choice(HvRequest *request)
 {
     GArray *chosen = request->chosen;
     gboolean is_uniform = TRUE, is_huge = FALSE;
@@ -310,7 +220,7 @@ static void note_sizes(HvRequest *request)
         is_uniform =
             is_uniform && pages->size_kib == g_array_index(chosen, HvCellPages, 0).size_kib;
         is_huge = is_huge || pages->size_kib != 0;
-        g_autofree char *name = cell_name(pages->cell);
+        g_autofree char *name = hv_cell_name(pages->cell);
         if (pages->size_kib == 0)
             g_ptr_array_add(request->warnings,
                             g_strdup_printf("%s gets normal pages: hugepages=any, and no huge "
@@ -330,8 +240,15 @@ HvRequest *hv_settle(const HvWorld *world, const HvRequest *request, GArray *spe
     HvRequest *settled = settle_node(world, request, spent, out_plan);
     if (settled == NULL) {
         settled = hv_request_copy(request);
-        *out_plan = settle_sizes(world, settled, spent);
+        *out_plan = hv_settle_sizes(world, settled, spent);
+        if (request->open.bind != HV_BIND_NONE && (*out_plan)->refusal == NULL)
+            g_ptr_array_add(settled->warnings,
+                            g_strdup("no node has room for all of it in huge pages: with "
+                                     "hugepages=any it is not bound to one"));
     }
-    note_sizes(settled);
+    if ((*out_plan)->refusal == NULL)
+        note_choice(settled);
+    else
+        forget_choice(settled);
     return settled;
 }

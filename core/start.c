@@ -254,24 +254,46 @@ static gboolean may_choose_again(const HvStart *start, guint spent_before, gint6
            g_error_matches(error, HV_ERROR, HV_ERROR_SHORTAGE);
 }
 
-/* Each round leaves one pool the less to choose from. */
+/* The time is up, but the VM may start without huge pages, or with those that are free. */
+static gboolean may_do_without_growth(HvStart *start, gint64 *deadline_us, const GError *error)
+{
+    if (!start->asked->open.may_be_normal || !start->settings->use_dynamic_hugepages ||
+        !g_error_matches(error, HV_ERROR, HV_ERROR_TIMEOUT))
+        return FALSE;
+    start->settings->use_dynamic_hugepages = FALSE;
+    *deadline_us = g_get_monotonic_time() + SHORT_LOCK_WAIT_US;
+    return TRUE;
+}
+
+static gboolean try_to_get(HvStart *start, HvStore *store, gint64 deadline_us,
+                           gboolean *out_claimed, GError **error)
+{
+    start->goes_unguarded = FALSE;
+    *out_claimed = claim_pages(start, store, deadline_us, error);
+    if (!*out_claimed)
+        return FALSE;
+    if (start->outcome->generation == 0 || get_pages(start, store, deadline_us, error))
+        return TRUE;
+    roll_back(start, store, error);
+    start->outcome->generation = 0;
+    return FALSE;
+}
+
+/* Each round asks one pool for less than the one before, or is the last. */
 static gboolean claim_and_get(HvStart *start, HvStore *store, gint64 deadline_us, GError **error)
 {
     g_autoptr(GError) first = NULL;
     start->spent = g_array_new(FALSE, TRUE, sizeof(HvStep));
     for (;;) {
         g_autoptr(GError) local = NULL;
+        gboolean is_claimed = FALSE;
         guint spent_before = start->spent->len;
-        gboolean is_claimed = claim_pages(start, store, deadline_us, &local);
-        if (is_claimed &&
-            (start->outcome->generation == 0 || get_pages(start, store, deadline_us, &local)))
+        if (try_to_get(start, store, deadline_us, &is_claimed, &local))
             return TRUE;
-        if (is_claimed)
-            roll_back(start, store, &local);
-        start->outcome->generation = 0;
         gboolean may_go_on =
-            is_claimed && may_choose_again(start, spent_before, deadline_us, local);
-        /* a plan without these pools says only that they are gone, not what was wrong with them */
+            (is_claimed && may_choose_again(start, spent_before, deadline_us, local)) ||
+            may_do_without_growth(start, &deadline_us, local);
+        /* a plan without these pages says only that they are gone, not what was wrong with them */
         if (first == NULL || !g_error_matches(local, HV_ERROR, HV_ERROR_SHORTAGE)) {
             g_clear_error(&first);
             first = g_steal_pointer(&local);

@@ -43,6 +43,15 @@ void hv_topology_read(const HvRoot *root, HvSnapshot *snapshot)
     }
 }
 
+void hv_topology_read_for(const HvRoot *root, HvSnapshot *snapshot, const GArray *needs)
+{
+    gboolean is_wanted = FALSE;
+    for (guint i = 0; i < needs->len; i++)
+        is_wanted = is_wanted || !hv_node_set_is_any(&g_array_index(needs, HvNeed, i).near);
+    if (is_wanted)
+        hv_topology_read(root, snapshot);
+}
+
 static const HvNodeSet *cpus_of_vcpu(const HvDomain *domain, guint64 vcpu)
 {
     for (guint i = 0; i < domain->vcpu_pins->len; i++) {
