@@ -131,6 +131,52 @@ class Policy(PlacementCase):
         self.assertIn("host node 9, which does not exist", plan["refusal"]["message"])
 
 
+class PolicyBeside(PlacementCase):
+    """A policy beside needs of another kind, and on nodes of another kind."""
+
+    def take_memory(self, node):
+        path = self.root / f"sys/devices/system/node/node{node}/meminfo"
+        path.write_text(f"Node {node} MemTotal: 0 kB\nNode {node} MemFree: 0 kB\n")
+
+    def test_bound_cell_leaves_nothing_to_one_that_its_own_node_serves(self):
+        self.configure("")
+        self.set_pool(0, 100)
+        self.set_pool(1, 100)
+        tune = numatune("preferred", 1, "<memnode cellid='0' mode='strict' nodeset='0'/>")
+        self.assertEqual(self.grown(100, tune + cells(200, 200)), {})
+        self.configure(DYNAMIC)
+        self.assertEqual(self.grown(100, tune + cells(200, 200)), {})
+
+    def test_bound_cell_leaves_what_the_other_node_lacks(self):
+        self.configure("")
+        self.set_pool(0, 100)
+        self.set_pool(1, 60)
+        tune = numatune("preferred", 1, "<memnode cellid='0' mode='strict' nodeset='0'/>")
+        self.plan(cases.domain(400, extra=tune + cells(200, 200)), status=REFUSED)
+        self.assertEqual(self.grown(80, tune + cells(120, 200)), {})
+
+    def test_interleave_leaves_out_nodes_without_memory(self):
+        self.take_memory(1)
+        self.assertEqual(self.grown(300, numatune("interleave", "0-2")), {0: 150, 2: 150})
+
+    def test_policy_that_names_only_nodes_without_memory_is_refused(self):
+        self.take_memory(1)
+        for mode in ("preferred", "interleave", "strict"):
+            plan = self.plan(cases.domain(200, extra=numatune(mode, 1)), status=REFUSED)
+            self.assertIn("host nodes without memory: 1", plan["refusal"]["message"])
+
+    def test_numad_places_memory_with_the_vcpus(self):
+        self.configure(DYNAMIC + "bind_unbound=single-node\n")
+        for tune in ("", "<numatune><memory mode='strict'/></numatune>"):
+            plan = self.plan(cases.domain(
+                200, extra="<vcpu placement='auto' cpuset='0'>2</vcpu>" + tune))
+            self.assertIn("chooses the host nodes only at start", plan["warnings"][0])
+            self.assertIsNone(plan["binding"])
+        plan = self.plan(cases.domain(
+            200, extra="<vcpu placement='auto'>2</vcpu>" + numatune("strict", 3)))
+        self.assertEqual(plan["need"][0]["node"], 3)
+
+
 class Choice(PlacementCase):
     """Nothing binds the VM: any node could grow."""
 
@@ -282,6 +328,51 @@ class SizesThatAreOpen(PlacementCase):
         self.assertEqual(self.chosen(bare(1024), "any"), [])
         self.assertIn("normal ones", self.plan_of_last["warnings"][0])
 
+    def test_memory_device_of_a_guest_without_cells_has_the_guests_size(self):
+        dimm = ("<devices><memory model='dimm'><target><size unit='MiB'>512</size></target>"
+                "</memory></devices>")
+        self.assertEqual(self.chosen(bare(2048, dimm), "large"), [(None, MIB)])
+        self.assertEqual(self.plan_of_last["need"], [{"node": None, "size_kib": MIB,
+                                                      "pages": 1024}])
+
+    def test_cell_gives_way_to_a_device_of_a_fixed_size(self):
+        self.configure("")
+        self.set_pool(0, 1, size_kib=GIB)
+        self.set_pool(0, 600)
+        dimm = ("<devices><memory model='dimm'><source><pagesize unit='G'>1</pagesize></source>"
+                "<target><size unit='GiB'>1</size><node>0</node></target></memory></devices>")
+        self.assertEqual(self.chosen(bare(3, cells(1024) + dimm), "large"), [(0, MIB)])
+
+    def test_many_cells_fall_together(self):
+        self.set_pool(0, 3, size_kib=GIB)
+        self.assertEqual([size for _, size in self.chosen(bare(3, cells(*[1024] * 9)), "large")],
+                         [GIB] * 9)
+        self.configure("")
+        self.set_pool(1, 3200)
+        chosen = self.chosen(bare(3, cells(*[1024] * 9)), "large")
+        self.assertEqual([size for _, size in chosen], [GIB] * 3 + [MIB] * 6)
+
+    def test_any_is_large_for_whatever_is_shared(self):
+        self.configure("")
+        nic = ("<devices><interface type='vhostuser'><source type='unix' path='/s' mode='server'/>"
+               "</interface></devices>")
+        for xml in (bare(3, cells(1024, 1024, attributes=["memAccess='shared'", ""])),
+                    bare(1024, nic)):
+            self.plan(xml, "-p", "hugepages=any", status=REFUSED)
+        self.make("no-hugetlb.txt")
+        self.plan(bare(1024, nic), "-p", "hugepages=any", status=REFUSED)
+
+    def test_refused_plan_says_nothing_of_what_was_tried(self):
+        self.configure("[hugevm]\nbind_unbound=prefer\n")
+        plan = self.plan(bare(1024), "-p", "hugepages=large", status=REFUSED)
+        self.assertEqual((plan["chosen"], plan["binding"], plan["warnings"]), ([], None, []))
+
+    def test_text_of_a_vm_with_normal_pages(self):
+        self.configure("")
+        result = self.run_ctl("plan", "-", "-p", "hugepages=any", stdin=bare(1024))
+        self.assertIn("need: no huge pages\n", result.stdout)
+        self.assertNotIn("free pages are enough", result.stdout)
+
     def test_value_in_any_case(self):
         self.assertEqual(self.chosen(bare(1024), "Large"), [(None, GIB)])
 
@@ -362,6 +453,12 @@ class BindUnbound(PlacementCase):
         plan = self.plan(bare(2 * 9000), "-p", "hugepages=any")
         self.assertIsNone(plan["binding"])
         self.assertEqual(plan["chosen"], [{"cell": None, "size_kib": 0}])
+
+    def test_any_beyond_one_node_is_not_bound_and_told(self):
+        self.bind("single-node")
+        plan = self.plan(bare(2 * 1600), "-p", "hugepages=any")
+        self.assertIsNone(plan["binding"])
+        self.assertIn("it is not bound to one", plan["warnings"][0])
 
 
 if __name__ == "__main__":

@@ -264,6 +264,98 @@ static void test_preferred_node_may_be_helped_by_another(void)
     end_vm(&door);
 }
 
+/* The pool gave 3 before it fell short: those are asked for again. */
+static void test_pages_that_were_given_are_taken_again(void)
+{
+    g_auto(Door) door = {0};
+    door_init(&door, "");
+    set_room_mib(2600, 1700);
+    start_well(&door, "large", "4096",
+               "<cpu><numa><cell id='0' cpus='0' memory='1' unit='GiB'/>"
+               "<cell id='1' cpus='1' memory='1' unit='GiB'/>"
+               "<cell id='2' cpus='2' memory='1' unit='GiB'/>"
+               "<cell id='3' cpus='3' memory='1' unit='GiB'/></numa></cpu>");
+    assert_grown(3, 512);
+    end_vm(&door);
+}
+
+static void slow_write(void)
+{
+    g_usleep(30 * 1000);
+}
+
+static void test_any_starts_also_when_the_time_is_up(void)
+{
+    g_auto(Door) door = {0};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = xml_of("4096", "");
+    door_init(&door, "compact = false\n");
+    set_room_mib(700, 8192);
+    fake.before_write = slow_write;
+    HvVm vm = {
+        .xml = xml, .xml_bytes = strlen(xml), .properties = door.properties, .timeout_ms = 50};
+    g_hash_table_insert(door.properties, (gpointer) "hugepages", (gpointer) "large");
+    door.outcome = hv_lifecycle_claim(door.agent, &vm, &error);
+    g_assert_error(error, HV_ERROR, HV_ERROR_TIMEOUT);
+    g_clear_error(&error);
+    g_hash_table_insert(door.properties, (gpointer) "hugepages", (gpointer) "any");
+    door.outcome = hv_lifecycle_claim(door.agent, &vm, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(door.outcome->xml, ==, xml);
+    assert_nothing_kept();
+}
+
+/* The distances count, too, when a node near the CPUs falls short. */
+static void test_rest_goes_to_the_nearest_node(void)
+{
+    g_auto(Door) door = {0};
+    static const char *const distances[] = {"10 32 12", "32 10 32", "12 32 10"};
+    door_init(&door, "");
+    for (int node = 0; node < 3; node++) {
+        g_autofree char *distance = g_strdup_printf(TREE_NODES "/node%d/distance", node);
+        g_autofree char *cpus = g_strdup_printf(TREE_NODES "/node%d/cpulist", node);
+        tree_printf(fake.directory, distance, "%s\n", distances[node]);
+        tree_printf(fake.directory, cpus, "%d\n", node);
+    }
+    tree_write(fake.directory, TREE_NODES "/node2/meminfo",
+               "Node 2 MemTotal: 33554432 kB\nNode 2 MemFree: 33554432 kB\n");
+    for (guint i = 0; i < 3; i++) {
+        static const char *const names[] = {"nr_hugepages", "free_hugepages", "surplus_hugepages"};
+        tree_pool_set(fake.directory, 2, SIZE_2M, names[i], 0);
+    }
+    set_room_mib(100, 8192);
+    fake.room_kib[2] = 8192 * MIB_KIB;
+    start_well(&door, "2048", "200", "<vcpu cpuset='0'>1</vcpu>");
+    g_assert_cmpuint(fake_get(0, SIZE_2M, "nr_hugepages"), ==, 50);
+    g_assert_cmpuint(fake_get(1, SIZE_2M, "nr_hugepages"), ==, 0);
+    g_assert_cmpuint(fake_get(2, SIZE_2M, "nr_hugepages"), ==, 50);
+    g_assert_true(tell(hv_lifecycle_gone, door.agent, UUID_A, 0, 0));
+}
+
+/* Whoever claimed first knows the start by its generation, whatever is chosen after that. */
+static void test_adopted_claim_stays_the_first_agents(void)
+{
+    g_auto(Door) door = {0};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = xml_of("1024", "<memoryBacking><hugepages/></memoryBacking>");
+    door_init(&door, "bind_unbound = single-node\n");
+    set_room_mib(300, 8192);
+    g_autoptr(HvAgent) first = new_agent(1001);
+    HvVm vm = {.xml = xml, .xml_bytes = strlen(xml), .cannot_edit = TRUE};
+    g_autoptr(HvOutcome) incoming = hv_lifecycle_claim_incoming(first, &vm, &error);
+    g_assert_no_error(error);
+    vm.cannot_edit = FALSE;
+    vm.adopts = TRUE;
+    door.outcome = hv_lifecycle_claim(door.agent, &vm, &error);
+    g_assert_no_error(error);
+    assert_bound(&door, "strict", 1); /* after a try on node 0 */
+    g_assert_cmpuint(door.outcome->generation, ==, incoming->generation);
+    g_autoptr(HvLedger) ledger = read_ledger();
+    g_assert_false(hv_ledger_claim(ledger, UUID_A)->may_hand_over);
+    g_assert_true(tell(hv_lifecycle_gone, first, UUID_A, incoming->generation, 0));
+    assert_nothing_kept();
+}
+
 static void test_added_elements_keep_the_style_of_the_text(void)
 {
     static const char xml[] = "<domain>\r\n\t<name>vm</name>\r\n\t<uuid>" UUID_A "</uuid>\r\n"
@@ -307,6 +399,10 @@ int main(int argc, char **argv)
     ADD("node-that-cannot-give-is-left-for-another",
         test_node_that_cannot_give_is_left_for_another);
     ADD("preferred-node-may-be-helped-by-another", test_preferred_node_may_be_helped_by_another);
+    ADD("pages-that-were-given-are-taken-again", test_pages_that_were_given_are_taken_again);
+    ADD("any-starts-also-when-the-time-is-up", test_any_starts_also_when_the_time_is_up);
+    ADD("rest-goes-to-the-nearest-node", test_rest_goes_to_the_nearest_node);
+    ADD("adopted-claim-stays-the-first-agents", test_adopted_claim_stays_the_first_agents);
     ADD("added-elements-keep-the-style-of-the-text",
         test_added_elements_keep_the_style_of_the_text);
     return g_test_run();
