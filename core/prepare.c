@@ -195,6 +195,15 @@ static gboolean pass_unread(HvStart *start, GError **error)
     return start->outcome != NULL && pass_switched_off(start);
 }
 
+/* Normal pages for a VM that may have them: where another door may edit, it has looked for huge
+ * ones before, in vain. */
+static void leave_as_it_stands(HvRequest *request)
+{
+    request->open.bind = HV_BIND_NONE;
+    if (request->open.may_be_normal)
+        g_array_set_size(request->open.sizes, 0);
+}
+
 /* The VM may want huge pages: what exactly, and can this host start it so? */
 static gboolean prepare_request(HvStart *start, HvProperties *properties, GError **error)
 {
@@ -216,7 +225,7 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
     if (start->asked == NULL)
         return FALSE;
     if (start->vm->cannot_edit)
-        start->asked->open.bind = HV_BIND_NONE;
+        leave_as_it_stands(start->asked);
     HvRequest *request = hv_request_copy(start->asked);
     start->outcome->request = request;
     add_warnings(start->outcome->warnings, start->settings->warnings);

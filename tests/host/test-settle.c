@@ -208,6 +208,22 @@ static void test_host_that_cannot_edit_gets_the_sizes_of_the_xml(void)
     end_vm(&door);
 }
 
+/* Another door, which may edit, has found no huge pages before and left the XML as it is. */
+static void test_host_that_cannot_edit_gets_normal_pages_for_any(void)
+{
+    g_auto(Door) door = {.cannot_edit = TRUE};
+    door_init(&door, "");
+    set_room_mib(4096, 4096);
+    start_well(&door, "any", "1024", "");
+    g_assert_false(door.outcome->xml_changed);
+    g_assert_cmpuint(door.outcome->generation, ==, 0);
+    g_assert_cmpuint(door.outcome->warnings->len, ==, 1);
+    assert_says(g_ptr_array_index(door.outcome->warnings, 0), "normal pages");
+    assert_nothing_kept();
+    g_hash_table_insert(door.properties, (gpointer) "hugepages_shared", (gpointer) "true");
+    assert_refused(&door, "1024", "", "cannot be edited here");
+}
+
 static void test_bare_hugepages_gets_the_sizes_chosen(void)
 {
     g_auto(Door) door = {0};
@@ -393,6 +409,8 @@ int main(int argc, char **argv)
     ADD("normal-pages-end-an-earlier-claim", test_normal_pages_end_an_earlier_claim);
     ADD("host-that-cannot-edit-gets-the-sizes-of-the-xml",
         test_host_that_cannot_edit_gets_the_sizes_of_the_xml);
+    ADD("host-that-cannot-edit-gets-normal-pages-for-any",
+        test_host_that_cannot_edit_gets_normal_pages_for_any);
     ADD("bare-hugepages-gets-the-sizes-chosen", test_bare_hugepages_gets_the_sizes_chosen);
     ADD("single-node-stands-in-the-xml-and-the-ledger",
         test_single_node_stands_in_the_xml_and_the_ledger);
