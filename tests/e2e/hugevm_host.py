@@ -119,13 +119,13 @@ def sized(kind, **fields):
 
 
 class Host:
-    def __init__(self, module, conf_files=None, name="python", owner_pid=0):
+    def __init__(self, module, conf_files=None, name="python", owner_pid=0, root=None):
         self.progress_calls = []  # (done, total, what)
         self.on_progress = None  # called with these; true cancels
         self._progress = PROGRESS(self._report_progress)  # kept: the plugin calls it
         offer = sized(Offer, abi_major=1, abi_minor=0, name=name.encode(), owner_pid=owner_pid,
                       progress=self._progress)
-        options = sized(Options)
+        options = sized(Options, root=root.encode() if root else None)
         if conf_files is not None:
             paths = [path.encode() for path in conf_files]
             options.conf_files = (c_char_p * (len(paths) + 1))(*paths, None)
