@@ -103,11 +103,18 @@ static char *describe_others(const HvWorld *world, const HvShortage *shortage, c
     return g_string_free(out, FALSE);
 }
 
+static gboolean keeps_memory(const HvWorld *world)
+{
+    return world->settings->floor_host_kib > 0 || world->settings->floor_node_percent > 0;
+}
+
 static char *hint_for(const HvWorld *world, const HvShortage *shortage)
 {
     if (world->settings->use_dynamic_hugepages)
-        return g_strdup("stop something, use a smaller VM, or lower host_memory_floor in "
-                        "/etc/hugevm/hugevm.conf");
+        return g_strdup(keeps_memory(world)
+                            ? "stop something, use a smaller VM, or lower host_memory_floor in "
+                              "/etc/hugevm/hugevm.conf"
+                            : "stop something, or use a smaller VM");
     return g_strdup_printf(
         "set use_dynamic_hugepages = true under [performance] in /etc/hugevm/hugevm.conf, or add "
         "%" G_GUINT64_FORMAT " pages: raise /sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT
@@ -160,9 +167,10 @@ static char *describe_end(const HvWorld *world, const HvShortage *shortage)
     g_autofree char *more = describe_more(world, shortage);
     gboolean has_more = more[0] != '\0';
     if (world->settings->use_dynamic_hugepages)
-        return g_strdup_printf("%s%s%" G_GUINT64_FORMAT " short: the memory kept for the host "
-                               "leaves no room to add them",
-                               more, has_more ? ", " : "", shortage->missing);
+        return g_strdup_printf("%s%s%" G_GUINT64_FORMAT " short: %s to add them", more,
+                               has_more ? ", " : "", shortage->missing,
+                               keeps_memory(world) ? "the memory kept for the host leaves no room"
+                                                   : "there is no memory");
     return g_strdup_printf("%" G_GUINT64_FORMAT " short, and dynamic allocation is off%s%s%s",
                            shortage->missing, has_more ? " (it could add " : "", more,
                            has_more ? ")" : "");

@@ -244,7 +244,8 @@ static void test_refusal_tells_what_splitting_and_growth_would_add(void)
                           "splitting, 512 by growth)");
     world_allow_growth(world);
     g_auto(Explained) on = explain(world);
-    assert_says(on.plan, "1024 by splitting, 512 by growth, 2 short: the memory kept");
+    assert_says(on.plan,
+                "1024 by splitting, 512 by growth, 2 short: there is no memory to add them");
 }
 
 /* It goes into one line of virsh's and VDSM's log, with all that it can have in it. */

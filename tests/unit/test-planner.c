@@ -182,6 +182,7 @@ static void test_refusal_says_what_lacks_and_what_to_do(void)
 static void test_refusal_names_the_node_of_a_bound_need(void)
 {
     g_autoptr(World) world = host(0, 0);
+    world->settings->floor_node_percent = 5;
     world_need(world, "0", SIZE_2M, 1);
     g_autoptr(HvPlan) plan = world_plan(world);
     assert_refused(plan);
