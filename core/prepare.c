@@ -128,15 +128,16 @@ static HvDomain *parse(const HvVm *vm, GError **error)
     return domain;
 }
 
-/* Of the sizes to choose from those that libvirtd can use. */
+/* Of the sizes to choose from those that libvirt can use. */
 static gboolean check_open_mounts(const HvStart *start, GError **error)
 {
+    HvLibvirt libvirt = start->vm->by_libvirtd ? HV_LIBVIRT_DAEMON : HV_LIBVIRT_EMBEDDED;
     GArray *sizes = start->asked->open.sizes;
     g_autoptr(GError) local = NULL;
     gboolean was_open = sizes->len > 0;
     for (guint i = sizes->len; i > 0; i--) /* the smallest first: what will do for any VM */
-        if (!hv_mounts_check(start->agent->root, g_array_index(sizes, guint64, i - 1),
-                             HV_LIBVIRT_DAEMON, local == NULL ? &local : NULL))
+        if (!hv_mounts_check(start->agent->root, g_array_index(sizes, guint64, i - 1), libvirt,
+                             local == NULL ? &local : NULL))
             g_array_remove_index(sizes, i - 1);
     if (!was_open || sizes->len > 0)
         return TRUE;
@@ -149,13 +150,14 @@ static gboolean check_open_mounts(const HvStart *start, GError **error)
     return FALSE;
 }
 
-/* Of the host's side: where libvirtd maps the memory from. */
+/* Of the host's side: where libvirt maps the memory from. A size that the VM must have is checked
+ * for the daemon alone: others may mount it yet. */
 static gboolean check_mounts(const HvStart *start, GError **error)
 {
     const HvRequest *request = start->outcome->request;
-    if (!start->vm->by_libvirtd || !request->needs_mount)
+    if (!request->needs_mount)
         return TRUE;
-    for (guint i = 0; i < request->needs->len; i++) {
+    for (guint i = 0; start->vm->by_libvirtd && i < request->needs->len; i++) {
         const HvNeed *need = &g_array_index(request->needs, HvNeed, i);
         if (need->memory_kib == 0 &&
             !hv_mounts_check(start->agent->root, need->size_kib, HV_LIBVIRT_DAEMON, error))

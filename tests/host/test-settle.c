@@ -208,6 +208,28 @@ static void test_host_that_cannot_edit_gets_the_sizes_of_the_xml(void)
     end_vm(&door);
 }
 
+static void test_size_without_hugetlbfs_is_none_to_choose(void)
+{
+    g_auto(Door) door = {0};
+    door_init(&door, "");
+    set_room_mib(4096, 4096);
+    tree_write(fake.directory, "/proc/self/mounts",
+               "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n");
+    start_well(&door, "large", "1024", "");
+    assert_says(door.outcome->xml, "<page size='2048' unit='KiB'/>");
+    assert_grown(0, 512);
+    end_vm(&door);
+    start_well(&door, "large", "1024", "<memoryBacking><source type='memfd'/></memoryBacking>");
+    assert_says(door.outcome->xml, "<page size='1048576' unit='KiB'/>");
+    end_vm(&door);
+    tree_write(fake.directory, "/proc/self/mounts", "");
+    start_well(&door, "any", "1024", "");
+    g_assert_false(door.outcome->xml_changed);
+    g_hash_table_insert(door.properties, (gpointer) "hugepages", (gpointer) "large");
+    assert_refused(&door, "1024", "", "no hugetlbfs for pages of 1 GiB is mounted");
+    assert_nothing_kept();
+}
+
 /* Another door, which may edit, has found no huge pages before and left the XML as it is. */
 static void test_host_that_cannot_edit_gets_normal_pages_for_any(void)
 {
@@ -409,6 +431,7 @@ int main(int argc, char **argv)
     ADD("normal-pages-end-an-earlier-claim", test_normal_pages_end_an_earlier_claim);
     ADD("host-that-cannot-edit-gets-the-sizes-of-the-xml",
         test_host_that_cannot_edit_gets_the_sizes_of_the_xml);
+    ADD("size-without-hugetlbfs-is-none-to-choose", test_size_without_hugetlbfs_is_none_to_choose);
     ADD("host-that-cannot-edit-gets-normal-pages-for-any",
         test_host_that_cannot_edit_gets_normal_pages_for_any);
     ADD("bare-hugepages-gets-the-sizes-chosen", test_bare_hugepages_gets_the_sizes_chosen);
