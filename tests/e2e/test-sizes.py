@@ -5,7 +5,7 @@
 usage: test-sizes.py HUGEVMCTL HUGEVM.SO [WORD]
 
 Through all doors: hugevmctl run, VDSM's hook, libvirt's hook, which cannot edit the XML. This
-machine has one node, so that bind_unbound has its say on a fixture tree, and libvirt on the XML.
+machine has one node, so that bind_unbound has its say on a fixture tree, and libvirt on its XML.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ size 2048
 size 1048576
 node 0 total=8388608 free=8388608
 node 1 total=8388608 free=8388608
-pool 0 2048 total=100 free=100
-pool 1 2048 total=512 free=512
+pool 0 2048 total=512 free=512
+pool 1 2048 total=100 free=100
 pool 0 1048576 total=1 free=1
-pool 1 1048576 total=2 free=2
+pool 1 1048576
 """
 
 
@@ -126,6 +126,15 @@ def run_large_falls(bench):
         with running(bench, vm, "large", conf):
             has(bench, vm, {f"ram-node{cell}": (size, G1) for cell, size in plan.items()})
             same(harness.free(M2) + harness.free(G1), 0, "free pages while it runs")
+
+
+def run_without_mount(bench):
+    """run does not choose a page size of which no hugetlbfs is mounted"""
+    vm = bench.vm(memory_mib=1024)
+    conf = bench.conf(DYNAMIC)
+    same(chosen(bench, vm, "large", conf), {None: M2}, "chosen")
+    with running(bench, vm, "large", conf):
+        has(bench, vm, {"pc.ram": (M2, G1)})
 
 
 def run_any_mixed(bench):
@@ -315,10 +324,11 @@ def edited_on_two_nodes(bench, vm, bind, properties):
 
 
 def libvirt_takes_the_xml(bench):
-    """libvirt accepts what was added for sizes, sharing and the node, and keeps all of it"""
+    """libvirt keeps what was added for sizes, sharing and the node, and starts a VM with that"""
     vdsm(bench)
+    before = pools()
     for bind, mode in (("single-node", "strict"), ("prefer", "preferred")):
-        numatune = f"<memory mode='{mode}' nodeset='1'/>"
+        numatune = f"<memory mode='{mode}' nodeset='0'/>"
         vm = bench.vm(memory_mib=1280, inside=cells(1024, 256))
         xml = edited_on_two_nodes(bench, vm, bind, {"hugepages": "large",
                                                     "hugepages_shared": "true"})
@@ -326,14 +336,17 @@ def libvirt_takes_the_xml(bench):
         holds(accepted, *TWO_PAGES, numatune)
         same(accepted.count("memAccess='shared'"), 2, "shared cells")
         vm = bench.vm(memory_mib=256)
-        holds(is_accepted(bench, vm.name,
-                          edited_on_two_nodes(bench, vm, bind, {"hugepages": "2M"})),
-              "<page size='2048' unit='KiB'/>", numatune)
+        xml = edited_on_two_nodes(bench, vm, bind, {"hugepages": "2M"})
+        holds(is_accepted(bench, vm.name, xml), "<page size='2048' unit='KiB'/>", numatune)
+        libvirtd().virsh("create", write(vm.path, xml), status=0)
+        has(bench, vm, {"pc.ram": (M2, 256 * MIB)})
+        libvirtd().virsh("destroy", vm.name, status=0)
+        pools_become(before)
 
 
 if __name__ == "__main__":
     sys.exit(main([
-        run_large, run_large_falls, run_any_mixed, run_any_normal, vdsm_two_sizes,
-        vdsm_without_mount, vdsm_mixed, vdsm_normal, vdsm_comes_back, libvirt_large,
-        libvirt_large_bare, libvirt_takes_the_xml,
+        run_large, run_large_falls, run_without_mount, run_any_mixed, run_any_normal,
+        vdsm_two_sizes, vdsm_without_mount, vdsm_mixed, vdsm_normal, vdsm_comes_back,
+        libvirt_large, libvirt_large_bare, libvirt_takes_the_xml,
     ]))
