@@ -66,14 +66,17 @@ def test_files_and_programs(harness):
 
 def test_nodes(harness):
     done = harness.run("cd /sys/devices/system/node; echo node?; cat node?/cpulist; "
-                       "grep -c 'MemTotal: *0 kB' node?/meminfo; cat /proc/cmdline",
+                       "grep -c 'MemTotal: *0 kB' node?/meminfo; cat /proc/cmdline node?/distance",
                        "--cpus", "2", "--node", "192M:0", "--node", "0M:1", "--node", "128M",
+                       "--distance", "2:0:15",
                        "--append", "hugepages=3")
     lines = done.stdout.splitlines()
     harness.ok(lines[:1] == ["node0 node1 node2"], "each --node is a NUMA node", done.stdout)
     harness.ok(lines[1:4] == ["0", "1", ""], "CPUs are on the nodes that have them", done.stdout)
     harness.ok([line[-1] for line in lines[4:7]] == ["0", "1", "0"],
                "a node of 0M has no memory", done.stdout)
+    harness.ok(lines[-3:] == ["10 20 15", "20 10 20", "15 20 10"],
+               "nodes are as far from each other as --distance says", done.stdout)
     harness.ok("hugepages=3" in done.stdout, "--append reaches the kernel", done.stdout)
 
 

@@ -17,6 +17,7 @@ without a status, 2 for usage, 126 when something for running it is missing here
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import signal
@@ -87,6 +88,14 @@ def node(text):
     if cpu and not cpu.isdigit():
         raise argparse.ArgumentTypeError(f"'{text}' is no node like 512M or 512M:0")
     return mib(size), int(cpu) if cpu else None
+
+
+def distance(text):
+    """NODE:NODE:VALUE, 10 being that of a node to itself: (node, node, value)."""
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is no distance like 0:1:15")
+    return tuple(int(part) for part in parts)
 
 
 def source_and_destination(text):
@@ -209,7 +218,15 @@ def memory_arguments(options):
         if cpu is not None:
             properties += f",cpus={cpu}"
         arguments += ["-numa", properties]
-    return arguments
+    return arguments + distance_arguments(options)
+
+
+def distance_arguments(options):
+    """QEMU wants all of them or none."""
+    given = {tuple(sorted(nodes)): value for *nodes, value in options.distance}
+    pairs = itertools.combinations(range(len(options.node)), 2) if given else []
+    return [word for pair in pairs for word in
+            ("-numa", f"dist,src={pair[0]},dst={pair[1]},val={given.get(pair, 20)}")]
 
 
 def qemu_command(options, initrd):
@@ -294,6 +311,9 @@ def parse_arguments(arguments):
     parser.add_argument("--node", type=node, action="append", default=[], metavar="SIZE[:CPU]",
                         help="a NUMA node of that size (0M: none), in place of --mem; repeatable. "
                         "Without a CPU at any of them all are at the first one")
+    parser.add_argument("--distance", type=distance, action="append", default=[],
+                        metavar="NODE:NODE:VALUE", help="between two nodes; repeatable (default: "
+                        "20)")
     parser.add_argument("--cpus", type=int, default=1,
                         help="default 1; kernels since 6.12 may not boot with more")
     parser.add_argument("--append", action="append", default=[], metavar="ARGUMENT",
