@@ -12,10 +12,11 @@
  *   vm UUID                      what follows is about that VM, whatever its generation
  *   launching, started, gone, failed
  *                                vm_launching, after_vm_start, after_vm_destroy, vm_start_failed
- *   map SIZE:PAGES[@NODE[,NODE]...]...
+ *   map SIZE:PAGES[@[POLICY:]NODE[,NODE]...]...
  *                                starts the mapper: it maps the pages, bound to these nodes, and
- *                                touches them
+ *                                touches them. POLICY is preferred or interleave
  *   promise SIZE:PAGES...        the same without a touch: the kernel keeps the pages for it
+ *   xml PATH                     before these: the domain XML that they give back goes there
  *   end                          kills the mapper, and waits for its end
  *   cancel-at PAGES              the progress callback cancels once that many pages were got
  *   follow                       the progress callback prints what it hears
@@ -57,7 +58,8 @@ struct session {
     char *directories[MAX_DIRECTORIES + 1];
     int n_directories;
     bool follows;
-    pid_t mapper; /* 0: none */
+    const char *xml_path; /* NULL: none */
+    pid_t mapper;         /* 0: none */
 };
 
 static int32_t on_progress(void *opaque, uint64_t done_pages, uint64_t total_pages,
@@ -101,6 +103,20 @@ static size_t read_file(const char *path, char *buffer, size_t max_bytes)
     return n;
 }
 
+static bool write_file(const char *path, const char *text, size_t bytes)
+{
+    FILE *stream = fopen(path, "we");
+    bool is_good = stream != NULL && fwrite(text, 1, bytes, stream) == bytes;
+    return stream != NULL && fclose(stream) == 0 && is_good;
+}
+
+static bool keep_xml(const struct session *session, const struct hugevm_result *result)
+{
+    uint64_t bytes = 0;
+    const char *xml = session->plugin->result_domain_xml(result, &bytes);
+    return session->xml_path == NULL || write_file(session->xml_path, xml, bytes);
+}
+
 static void print_result(struct session *session, const struct hugevm_result *result)
 {
     const struct hugevm_plugin *plugin = session->plugin;
@@ -135,11 +151,13 @@ static int do_before(struct session *session, const char *word, char ***words)
         strcmp(word, "before") == 0
             ? plugin->before_vm_start(session->handle, &vm, &result, &error)
             : plugin->before_vm_migrate_destination(session->handle, &vm, &result, &error);
+    bool is_kept = true;
     if (code == HUGEVM_OK) {
         print_result(session, result);
+        is_kept = keep_xml(session, result);
         plugin->result_free(result);
     }
-    return report(word, code, &error);
+    return is_kept ? report(word, code, &error) : EXIT_USAGE;
 }
 
 static _Noreturn void exec_mapper(const struct session *session, int fd, const char *word,
@@ -243,6 +261,10 @@ static int do_word(struct session *session, const char *word, char ***words)
         fflush(stdout);
         for (;;)
             pause();
+    }
+    if (**words != NULL && strcmp(word, "xml") == 0) {
+        session->xml_path = *(*words)++;
+        return EXIT_SUCCESS;
     }
     if (**words != NULL && strcmp(word, "vm") == 0) {
         snprintf(session->uuid, sizeof session->uuid, "%s", *(*words)++);

@@ -28,8 +28,15 @@
 struct part {
     int shift;
     unsigned long pages;
-    unsigned long nodes; /* a bit each; 0: any */
+    int policy;
+    unsigned long nodes; /* a bit each; 0: any, and no policy */
 };
+
+/* Words of numatune, with what QEMU makes of them. */
+static const struct {
+    const char *prefix;
+    int policy;
+} policies[] = {{"preferred:", MPOL_PREFERRED}, {"interleave:", MPOL_INTERLEAVE}, {"", MPOL_BIND}};
 
 char mapper_name[] = "qemu-mapper";
 static int answer_fd = -1;
@@ -64,6 +71,16 @@ static bool parse_nodes(const char *text, unsigned long *out_nodes)
     }
 }
 
+/* "1" or "interleave:0,2": false for anything else. */
+static bool parse_policy(const char *text, struct part *out_part)
+{
+    int i = 0;
+    while (strncmp(text, policies[i].prefix, strlen(policies[i].prefix)) != 0)
+        i++;
+    out_part->policy = policies[i].policy;
+    return parse_nodes(text + strlen(policies[i].prefix), &out_part->nodes);
+}
+
 /* "2M:64@1": false for anything else. */
 static bool parse_part(const char *text, struct part *out_part)
 {
@@ -76,7 +93,7 @@ static bool parse_part(const char *text, struct part *out_part)
     out_part->shift = __builtin_ctzl(size) + (unit == 'M' ? 20 : 30);
     out_part->nodes = 0;
     text += n_read;
-    return *text == '\0' || (*text == '@' && parse_nodes(text + 1, &out_part->nodes));
+    return *text == '\0' || (*text == '@' && parse_policy(text + 1, out_part));
 }
 
 /* An unlinked file in the first directory with pages of this size, as QEMU makes it; -1: none. */
@@ -101,7 +118,7 @@ static void map_part(const char *text, char *const *directories, bool is_touched
 {
     struct part part;
     if (!parse_part(text, &part))
-        mapper_fail("not SIZE:PAGES[@NODE[,NODE]...]");
+        mapper_fail("not SIZE:PAGES[@[POLICY:]NODE[,NODE]...]");
     size_t page_bytes = (size_t)1 << part.shift, bytes = part.pages * page_bytes;
     int fd = make_file(directories, part.shift, bytes);
     int flags = MAP_SHARED;
@@ -111,7 +128,7 @@ static void map_part(const char *text, char *const *directories, bool is_touched
     if (start == MAP_FAILED)
         mapper_fail(errno == ENOMEM ? "ENOMEM at mmap" : "mmap failed");
     if (part.nodes != 0 &&
-        syscall(SYS_mbind, start, bytes, MPOL_BIND, &part.nodes, MAX_NODES + 1UL, 0UL) != 0)
+        syscall(SYS_mbind, start, bytes, part.policy, &part.nodes, MAX_NODES + 1UL, 0UL) != 0)
         mapper_fail("mbind failed");
     for (size_t at = 0; is_touched && at < bytes; at += page_bytes)
         start[at] = 1;

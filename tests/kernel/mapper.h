@@ -9,8 +9,9 @@ enum { EXIT_USAGE = 2, EXIT_MAPPER = 3 };
 extern char mapper_name[];
 
 /*
- * qemu-mapper -uuid UUID ANSWER_FD map|promise DIRECTORY... SIZE:PAGES[@NODE[,NODE]...]...
+ * qemu-mapper -uuid UUID ANSWER_FD map|promise DIRECTORY... SIZE:PAGES[@[POLICY:]NODE[,NODE]...]...
  *
+ * POLICY is preferred or interleave; without it the nodes are binding.
  * Does not return once the pages are mapped: it is to be killed. What went wrong is written to
  * ANSWER_FD, which is closed without a word when all is well.
  */
