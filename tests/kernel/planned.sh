@@ -46,10 +46,10 @@ plan_rows() { # SECTION FILE
     ' "$2"
 }
 
-# One figure of the table's row for a pool.
-plan_table() { # NODE|null KIB KEY FILE
-    awk -v node="$1" -v kib="$2" -v wanted="\"$3\"" '
-        /^  "/ { here = $1 == "\"table\"" }
+# One figure of a pool's row in the plan's table; of another report, in the section named.
+plan_table() { # NODE|null KIB KEY FILE [SECTION]
+    awk -v node="$1" -v kib="$2" -v wanted="\"$3\"" -v section="\"${5:-table}\"" '
+        /^  "/ { here = $1 == section }
         { gsub(/,$/, "") }
         here && $1 == "\"node\"" { row_node = $3 }
         here && $1 == "\"size_kib\"" { row_kib = $3 }
@@ -103,8 +103,8 @@ placed() { # PID
 }
 
 # The dry run of a VM, in NAME.plan.
-plan() { # NAME
-    hugevmctl --conf $conf plan --json "$1.xml" >"$1.plan" 2>"$1.plan.error"
+plan() { # NAME [PROPERTY=VALUE]
+    hugevmctl --conf $conf plan --json ${2:+-p "$2"} "$1.xml" >"$1.plan" 2>"$1.plan.error"
 }
 
 # Starts a VM whose dry run has to tell the truth about pools and places. Without parts it is not

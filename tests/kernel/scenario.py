@@ -37,6 +37,9 @@ HUGEVM_PLACE = ["--cpus", "2", "--node", "512M:0", "--node", "0M:1", "--node", "
                 "--node", "640M", "--node", "256M",
                 "--append", "hugepagesz=1G", "--append", "hugepages=2:2",
                 "--append", "hugepagesz=2M", "--append", "hugepages=4:8", *HUGEVM_KERNEL]
+# Node 2 is the nearest to node 1, and has no CPU, as node 3.
+HUGEVM_POLICY = ["--cpus", "2", "--node", "640M:0", "--node", "384M:1", "--node", "6G",
+                 "--node", "192M", "--distance", "1:2:12", *HUGEVM_KERNEL]
 
 # name: (arguments of vm.py, programs from the build directory, script)
 SCENARIOS = {
@@ -58,11 +61,12 @@ SCENARIOS = {
         "four-nodes.sh",
     ),
     "hugevm-short": (["--mem", "512M", *HUGEVM_KERNEL], HUGEVM_PROGRAMS, "hugevm-short.sh"),
-    "hugevm-forecast": (["--node", "640M", "--node", "512M", "--node", "4G", *HUGEVM_KERNEL],
+    "hugevm-forecast": (["--node", "640M", "--node", "512M", "--node", "6G", *HUGEVM_KERNEL],
                         HUGEVM_PROGRAMS, "hugevm-forecast.sh"),
     "hugevm-nodes": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-nodes.sh"),
     "hugevm-place": (HUGEVM_PLACE, HUGEVM_PROGRAMS, "hugevm-place.sh"),
     "hugevm-ladder": (HUGEVM_PLACE, HUGEVM_PROGRAMS, "hugevm-ladder.sh"),
+    "hugevm-policy": (HUGEVM_POLICY, HUGEVM_PROGRAMS, "hugevm-policy.sh"),
     "hugevm-killed": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-killed.sh"),
     "hugevm-beside": (HUGEVM_NODES, HUGEVM_PROGRAMS, "hugevm-beside.sh"),
     "hugevm-orders": (["--mem", "1G", *HUGEVM_KERNEL], ["orders"], "hugevm-orders.sh"),
