@@ -225,8 +225,9 @@ static void test_size_without_hugetlbfs_is_none_to_choose(void)
     tree_write(fake.directory, "/proc/self/mounts", "");
     start_well(&door, "any", "1024", "");
     g_assert_false(door.outcome->xml_changed);
+    /* the size to mount is the one that will do for any VM */
     g_hash_table_insert(door.properties, (gpointer) "hugepages", (gpointer) "large");
-    assert_refused(&door, "1024", "", "no hugetlbfs for pages of 1 GiB is mounted");
+    assert_refused(&door, "1024", "", "no hugetlbfs for pages of 2 MiB is mounted");
     assert_nothing_kept();
 }
 
