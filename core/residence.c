@@ -104,19 +104,6 @@ guint64 hv_placed_kib(const GArray *placed)
 
 /* --- smaps ----------------------------------------------------------------------------------- */
 
-/* Cuts off the text's next line; NULL: there is none. */
-static char *next_line(char **text)
-{
-    char *line = *text;
-    if (line == NULL || *line == '\0')
-        return NULL;
-    char *end = strchr(line, '\n');
-    if (end != NULL)
-        *end++ = '\0';
-    *text = end;
-    return line;
-}
-
 /* "START-END PERMS OFFSET MAJOR:MINOR INODE PATH" */
 static gboolean parse_header(const char *text, Mapping *out_mapping)
 {
@@ -171,7 +158,7 @@ static gboolean parse_number(char *line, guint64 base_page_kib, Mapping *mapping
 static gboolean parse_smaps(char *text, guint64 base_page_kib, GArray *mappings)
 {
     Mapping current;
-    for (char *line; (line = next_line(&text)) != NULL;) {
+    for (char *line; (line = hv_next_line(&text)) != NULL;) {
         if (parse_header(line, &current))
             g_array_append_val(mappings, current);
         else if (mappings->len == 0 ||
@@ -302,7 +289,7 @@ static gboolean parse_numa_maps(char *text, const GArray *mappings, HvResidence 
 {
     g_autoptr(GArray) counts = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     NumaLine line = {.counts = counts};
-    for (char *one; (one = next_line(&text)) != NULL;) {
+    for (char *one; (one = hv_next_line(&text)) != NULL;) {
         if (!parse_numa_line(one, &line))
             return FALSE;
         GArray *sum = line.is_huge                ? residence->placed

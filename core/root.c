@@ -103,6 +103,18 @@ char *hv_root_read_text(const HvRoot *root, const char *path, gsize max_bytes, G
     return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
+char *hv_next_line(char **text)
+{
+    char *line = *text;
+    if (line == NULL || *line == '\0')
+        return NULL;
+    char *end = strchr(line, '\n');
+    if (end != NULL)
+        *end++ = '\0';
+    *text = end;
+    return line;
+}
+
 gboolean hv_root_read_u64(const HvRoot *root, const char *path, guint64 *out_value, GError **error)
 {
     g_autofree char *text = hv_root_read_text(root, path, 64, error);

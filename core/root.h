@@ -28,6 +28,9 @@ gboolean hv_root_exists(const HvRoot *root, const char *path);
  */
 char *hv_root_read_text(const HvRoot *root, const char *path, gsize max_bytes, GError **error);
 
+/* The next line of such a text, cut off there; *text goes on behind it. NULL: there is none. */
+char *hv_next_line(char **text);
+
 /* A sysfs number: digits, one optional newline, nothing else. Errors as above. */
 gboolean hv_root_read_u64(const HvRoot *root, const char *path, guint64 *out_value, GError **error);
 

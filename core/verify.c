@@ -46,8 +46,7 @@ static gboolean belong_together(const HvVerifyRow *a, const HvVerifyRow *b)
 
 static void absorb(HvVerifyRow *row, const HvVerifyRow *other)
 {
-    for (guint i = 0; i < G_N_ELEMENTS(row->nodes.bits); i++)
-        row->nodes.bits[i] |= other->nodes.bits[i];
+    hv_node_set_unite(&row->nodes, &other->nodes);
     row->planned = hv_plus(row->planned, other->planned);
 }
 

@@ -47,19 +47,6 @@ static Line split_line(char *text)
     return line;
 }
 
-/* The next line of a text, cut off there; NULL: no more. */
-static char *next_line(char **text)
-{
-    char *line = *text;
-    if (line == NULL || *line == '\0')
-        return NULL;
-    char *end = strchr(line, '\n');
-    if (end != NULL)
-        *end++ = '\0';
-    *text = end;
-    return line;
-}
-
 static gboolean starts_with(const Line *line, const char *const *words, guint n)
 {
     for (guint i = 0; i < n; i++)
@@ -105,7 +92,7 @@ static gboolean parse_columns(const Line *line, guint first, guint n, guint64 *o
 /* All zones have as many orders as the first. */
 static gboolean parse_buddyinfo(char *text, GArray *zones)
 {
-    for (char *at = text, *raw; (raw = next_line(&at)) != NULL;) {
+    for (char *at = text, *raw; (raw = hv_next_line(&at)) != NULL;) {
         Line line = split_line(raw);
         HvZone zone = {.node = -1};
         if (!parse_place(&line, &zone.node) || line.n - FIRST_COLUMN > HV_ORDERS_MAX ||
@@ -203,7 +190,7 @@ static gboolean parse_type_line(Types *types, const Line *line)
 static gboolean parse_pagetypeinfo(char *text, guint64 base_page_kib, GArray *zones)
 {
     Types types = {.zones = zones, .base_page_kib = base_page_kib};
-    for (char *at = text, *raw; (raw = next_line(&at)) != NULL;) {
+    for (char *at = text, *raw; (raw = hv_next_line(&at)) != NULL;) {
         Line line = split_line(raw);
         if (!parse_type_line(&types, &line))
             return FALSE;
@@ -215,7 +202,7 @@ static gboolean parse_pagetypeinfo(char *text, guint64 base_page_kib, GArray *zo
 static void parse_zoneinfo(char *text, GArray *zones)
 {
     HvZone *zone = NULL;
-    for (char *at = text, *raw; (raw = next_line(&at)) != NULL;) {
+    for (char *at = text, *raw; (raw = hv_next_line(&at)) != NULL;) {
         Line line = split_line(raw);
         int node = -1;
         if (line.n == FIRST_COLUMN && strcmp(line.words[0], "Node") == 0)
@@ -230,7 +217,7 @@ static guint64 read_pinned_pages(const HvRoot *root, const char *path)
 {
     g_autofree char *text = hv_root_read_text(root, path, VMSTAT_MAX_BYTES, NULL);
     guint64 acquired = 0, released = 0;
-    for (char *at = text, *raw; (raw = next_line(&at)) != NULL;) {
+    for (char *at = text, *raw; (raw = hv_next_line(&at)) != NULL;) {
         Line line = split_line(raw);
         if (line.n == 2 && strcmp(line.words[0], "nr_foll_pin_acquired") == 0)
             hv_parse_u64(line.words[1], &acquired);
