@@ -8,6 +8,12 @@
 . ./hugevm.sh
 . ./planned.sh
 
+# Of page sizes to choose from those count for which libvirt would find a hugetlbfs.
+for size in 2M 1G; do
+    mkdir -p /dev/hugepages-$size
+    mount -t hugetlbfs -o pagesize=$size none /dev/hugepages-$size
+done
+
 booted=$(everything)
 
 all_back() { # TEXT
