@@ -220,7 +220,8 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
     if (start->snapshot == NULL)
         return FALSE;
     hv_topology_place(start->agent->root, start->snapshot, start->domain);
-    if (start->settings->bind_unbound != HV_BIND_NONE && start->snapshot->nodes->len > 1)
+    if (start->settings->bind_unbound != HV_BIND_NONE && start->snapshot->nodes->len > 1 &&
+        start->snapshot->distances->len == 0)
         hv_topology_read(start->agent->root, start->snapshot);
     start->asked = hv_request_new(start->domain, properties, start->vm->uuid, start->settings,
                                   start->snapshot, error);

@@ -2,16 +2,7 @@
 /* An audit's findings. Their texts are one line each, with names from outside quoted already. */
 #include "audit.h"
 
-#include <json-glib/json-glib.h>
-
-static void add_text(JsonBuilder *builder, const char *name, const char *value)
-{
-    json_builder_set_member_name(builder, name);
-    if (value != NULL)
-        json_builder_add_string_value(builder, value);
-    else
-        json_builder_add_null_value(builder);
-}
+#include "json-parts.h"
 
 static void add_findings(JsonBuilder *builder, const char *name, const GPtrArray *findings)
 {
@@ -24,12 +15,12 @@ static void add_findings(JsonBuilder *builder, const char *name, const GPtrArray
     for (guint i = 0; i < findings->len; i++) {
         const HvFinding *finding = g_ptr_array_index(findings, i);
         json_builder_begin_object(builder);
-        add_text(builder, "kind", hv_finding_kind_name(finding->kind));
-        add_text(builder, "level", hv_finding_is_note(finding) ? "note" : "error");
-        add_text(builder, "uuid", finding->uuid);
-        add_text(builder, "text", finding->text);
-        add_text(builder, "repair", finding->repair);
-        add_text(builder, "hint", finding->hint);
+        hv_json_add_text(builder, "kind", hv_finding_kind_name(finding->kind));
+        hv_json_add_text(builder, "level", hv_finding_is_note(finding) ? "note" : "error");
+        hv_json_add_text(builder, "uuid", finding->uuid);
+        hv_json_add_text(builder, "text", finding->text);
+        hv_json_add_text(builder, "repair", finding->repair);
+        hv_json_add_text(builder, "hint", finding->hint);
         json_builder_end_object(builder);
     }
     json_builder_end_array(builder);
@@ -37,15 +28,10 @@ static void add_findings(JsonBuilder *builder, const char *name, const GPtrArray
 
 char *hv_report_audit_json(const GPtrArray *findings, const GPtrArray *remaining)
 {
-    g_autoptr(JsonBuilder) builder = json_builder_new();
-    json_builder_begin_object(builder);
-    json_builder_set_member_name(builder, "version");
-    json_builder_add_int_value(builder, 1);
+    g_autoptr(JsonBuilder) builder = hv_json_begin();
     add_findings(builder, "findings", findings);
     add_findings(builder, "remaining", remaining);
-    json_builder_end_object(builder);
-    g_autoptr(JsonNode) root = json_builder_get_root(builder);
-    return json_to_string(root, TRUE);
+    return hv_json_end(builder);
 }
 
 char *hv_report_audit_text(const GPtrArray *findings)

@@ -50,8 +50,7 @@ static void append_settled(GString *out, const HvRequest *request)
         const HvCellPages *pages = &g_array_index(request->chosen, HvCellPages, i);
         g_autofree char *size =
             pages->size_kib != 0 ? hv_format_kib(pages->size_kib) : g_strdup("normal");
-        g_autofree char *cell = pages->cell >= 0 ? g_strdup_printf("guest cell %d", pages->cell)
-                                                 : g_strdup("the guest");
+        g_autofree char *cell = hv_cell_name(pages->cell);
         g_string_append_printf(out, "\nchosen: %s pages for %s", size, cell);
     }
     if (request->edit.bind != NULL)

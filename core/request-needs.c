@@ -153,8 +153,7 @@ static guint64 page_of_cell(const HvBuild *build, const HvCell *cell)
 
 static gboolean add_cell(HvBuild *build, const HvCell *cell, GError **error)
 {
-    g_autofree char *name =
-        cell->id < 0 ? g_strdup("the guest") : g_strdup_printf("guest cell %d", cell->id);
+    g_autofree char *name = hv_cell_name(cell->id);
     Backend backend = {.name = name,
                        .memory_kib = cell->memory_kib,
                        .page_kib = page_of_cell(build, cell),

@@ -422,3 +422,8 @@ HvRefusal *hv_refusal_new(HvErrorCode code, const char *hint, const char *format
     refusal->hint = g_strdup(hint);
     return refusal;
 }
+
+char *hv_cell_name(int cell)
+{
+    return cell < 0 ? g_strdup("the guest") : g_strdup_printf("guest cell %d", cell);
+}

@@ -69,3 +69,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvRequest, hv_request_free)
 void hv_refusal_free(HvRefusal *refusal);
 HvRefusal *hv_refusal_new(HvErrorCode code, const char *hint, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
+
+/* "guest cell 1", or "the guest" for -1. Newly allocated. */
+char *hv_cell_name(int cell);

@@ -52,11 +52,6 @@ static HvCellPages *chosen_for(const HvRequest *request, int cell)
     return NULL;
 }
 
-char *hv_cell_name(int cell)
-{
-    return cell < 0 ? g_strdup("the guest") : g_strdup_printf("guest cell %d", cell);
-}
-
 static void refuse_cell(HvRequest *request, int cell)
 {
     g_autofree char *name = hv_cell_name(cell);
@@ -165,7 +160,7 @@ static gboolean fall(HvRequest *request, const GArray *asked, const HvPlan *plan
 static HvPlan *plan_request(const HvWorld *world, const HvRequest *request, GArray *spent)
 {
     HvAttempt attempt = {.spent = spent};
-    return hv_plan_again(world, request, spent != NULL ? &attempt : NULL);
+    return spent != NULL ? hv_plan_again(world, request, &attempt) : hv_plan_new(world, request);
 }
 
 HvPlan *hv_settle_sizes(const HvWorld *world, HvRequest *request, GArray *spent)

@@ -9,6 +9,3 @@
  * chosen. The plan for that comes back, perhaps with a refusal.
  */
 HvPlan *hv_settle_sizes(const HvWorld *world, HvRequest *request, GArray *spent);
-
-/* "guest cell 1", "the guest". Newly allocated. */
-char *hv_cell_name(int cell);
