@@ -35,6 +35,7 @@
 typedef struct {
     const char *xml;
     gsize xml_bytes;
+    const char *root_name;
     GArray *spans;
     const xmlSAXHandler *builder; /* libxml2's own handlers, which make the tree */
     GError *refusal;              /* the first reason of ours to stop */
@@ -284,14 +285,14 @@ static void set_parser_error(xmlParserCtxt *ctxt, GError **error)
                  last != NULL ? last->line : 0, quoted);
 }
 
-static gboolean check_root(const xmlDoc *doc, GError **error)
+static gboolean check_root(const xmlDoc *doc, const char *root_name, GError **error)
 {
     const xmlNode *root = xmlDocGetRootElement((xmlDoc *)doc);
-    if (hv_dom_is(root, "domain", NULL))
+    if (hv_dom_is(root, root_name, NULL))
         return TRUE;
     g_autofree char *name = hv_quote(root != NULL ? (const char *)root->name : NULL);
-    hv_set_error(error, HV_ERROR_XML, NULL, "the XML describes no domain: its root element is %s%s",
-                 name, root != NULL && root->ns != NULL ? " in a namespace" : "");
+    hv_set_error(error, HV_ERROR_XML, NULL, "the XML describes no %s: its root element is %s%s",
+                 root_name, name, root != NULL && root->ns != NULL ? " in a namespace" : "");
     return FALSE;
 }
 
@@ -318,7 +319,7 @@ static xmlDoc *read_document(Parse *parse, GError **error)
         g_propagate_error(error, g_steal_pointer(&parse->refusal));
     else if (doc == NULL)
         set_parser_error(ctxt, error);
-    else if (check_root(doc, error))
+    else if (check_root(doc, parse->root_name, error))
         return doc;
     if (doc != NULL)
         xmlFreeDoc(doc);
@@ -337,12 +338,17 @@ static void ensure_libxml2(void)
 
 HvDom *hv_dom_parse(const char *xml, gsize xml_bytes, GError **error)
 {
+    return hv_dom_parse_as(xml, xml_bytes, "domain", error);
+}
+
+HvDom *hv_dom_parse_as(const char *xml, gsize xml_bytes, const char *root_name, GError **error)
+{
     ensure_libxml2();
     if (!check_bytes(xml, xml_bytes, error) || !check_declaration(xml, xml_bytes, error) ||
         !check_tags(xml, xml_bytes, error))
         return NULL;
     g_autoptr(GArray) spans = g_array_new(FALSE, FALSE, sizeof(HvSpan));
-    Parse parse = {.xml = xml, .xml_bytes = xml_bytes, .spans = spans};
+    Parse parse = {.xml = xml, .xml_bytes = xml_bytes, .root_name = root_name, .spans = spans};
     xmlDoc *doc = read_document(&parse, error);
     if (doc == NULL)
         return NULL;

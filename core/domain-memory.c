@@ -12,6 +12,7 @@
  */
 #include "domain-memory.h"
 
+#include "domain-device.h"
 #include "domain-rules.h"
 #include "domain-value.h"
 #include "error.h"
@@ -152,69 +153,15 @@ static gboolean read_cells(Walk *walk, const xmlNode *root, GError **error)
     return TRUE;
 }
 
-static gboolean parse_model(const xmlNode *node, HvMemoryModel *out_model, GError **error)
+static gboolean check_device(Walk *walk, const HvMemoryDevice *device, GError **error)
 {
-    static const struct {
-        const char *name;
-        HvMemoryModel model;
-    } models[] = {
-        {"dimm", HV_MEMORY_DIMM},           {"virtio-mem", HV_MEMORY_VIRTIO_MEM},
-        {"nvdimm", HV_MEMORY_NOT_COUNTED},  {"virtio-pmem", HV_MEMORY_NOT_COUNTED},
-        {"sgx-epc", HV_MEMORY_NOT_COUNTED},
-    };
-    g_autofree char *text = hv_dom_attribute(node, "model");
-    for (guint i = 0; i < G_N_ELEMENTS(models); i++) {
-        if (g_strcmp0(text, models[i].name) == 0) {
-            *out_model = models[i].model;
-            return TRUE;
-        }
-    }
-    g_autofree char *quoted = hv_quote(text);
-    return hv_domain_bad(error, "a memory device has the unknown model %s", quoted);
-}
-
-static gboolean read_device_source(const xmlNode *node, HvMemoryDevice *device, GError **error)
-{
-    const xmlNode *source = hv_dom_child(node, "source");
-    const xmlNode *pagesize = hv_dom_child(source, "pagesize");
-    const xmlNode *nodemask = hv_dom_child(source, "nodemask");
-    if (pagesize != NULL && !hv_domain_scaled_text(pagesize, "the pagesize of a memory device",
-                                                   &device->page_kib, error))
-        return FALSE;
-    g_autofree char *nodes = hv_dom_text(nodemask);
-    return nodes == NULL ||
-           hv_domain_nodeset(nodes, "the nodemask of a memory device", &device->nodes, error);
-}
-
-static gboolean read_device_target(Walk *walk, const xmlNode *node, HvMemoryDevice *device,
-                                   GError **error)
-{
-    const xmlNode *target = hv_dom_child(node, "target");
-    guint64 size_kib, cell;
-    if (!hv_domain_scaled_text(hv_dom_child(target, "size"), "the size of a memory device",
-                               &size_kib, error))
-        return FALSE;
-    walk->devices_kib += size_kib; /* both are far from 64 bits */
+    walk->devices_kib += device->size_kib; /* both are far from 64 bits */
     if (walk->devices_kib > HV_DOMAIN_MAX_KIB)
         return hv_domain_bad(error, "the memory devices are more memory than there can be");
-    device->memory_kib = size_kib;
-    if (device->model == HV_MEMORY_VIRTIO_MEM &&
-        !hv_domain_scaled_text(hv_dom_child(target, "requested"),
-                               "the requested size of a memory device", &device->memory_kib, error))
-        return FALSE;
-    g_autofree char *text = hv_dom_text(hv_dom_child(target, "node"));
-    device->cell = -1;
-    if (text == NULL)
-        return TRUE;
-    if (!hv_parse_u64(text, &cell) || cell >= HV_DOMAIN_MAX_LIST) {
-        g_autofree char *quoted = hv_quote(text);
-        return hv_domain_bad(error, "the node of a memory device is %s, which is no cell number",
-                             quoted);
-    }
-    if (walk->domain->has_cells && !hv_node_set_contains(&walk->cell_ids, (int)cell))
+    if (device->cell >= 0 && walk->domain->has_cells &&
+        !hv_node_set_contains(&walk->cell_ids, device->cell))
         return hv_domain_bad(
-            error, "a memory device is for the guest cell %d, which does not exist", (int)cell);
-    device->cell = (int)cell;
+            error, "a memory device is for the guest cell %d, which does not exist", device->cell);
     return TRUE;
 }
 
@@ -227,8 +174,7 @@ static gboolean read_memory_devices(Walk *walk, const xmlNode *root, GError **er
          node = hv_dom_next(node, "memory")) {
         HvMemoryDevice device = {0};
         if (!hv_domain_has_room(walk->domain->devices, "memory", error) ||
-            !parse_model(node, &device.model, error) || !read_device_source(node, &device, error) ||
-            !read_device_target(walk, node, &device, error))
+            !hv_domain_read_device(node, &device, error) || !check_device(walk, &device, error))
             return FALSE;
         g_array_append_val(walk->domain->devices, device);
     }

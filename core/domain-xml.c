@@ -148,7 +148,7 @@ static void read_metadata(HvDomain *domain, const xmlNode *root)
                 domain->hugevm_custom);
 }
 
-static HvDomain *domain_new(void)
+HvDomain *hv_domain_new(void)
 {
     HvDomain *domain = g_new0(HvDomain, 1);
     domain->cells = g_array_new(FALSE, TRUE, sizeof(HvCell));
@@ -165,7 +165,7 @@ HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error)
     g_autoptr(HvDom) dom = hv_dom_parse(xml, xml_bytes, error);
     if (dom == NULL)
         return NULL;
-    g_autoptr(HvDomain) domain = domain_new();
+    g_autoptr(HvDomain) domain = hv_domain_new();
     const xmlNode *root = xmlDocGetRootElement(dom->doc);
     if (!read_identity(domain, dom, error) || !hv_domain_read_memory(domain, dom, error))
         return NULL;
@@ -179,7 +179,7 @@ HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error)
 HvDomain *hv_domain_parse_identity(const char *xml, gsize xml_bytes, GError **error)
 {
     g_autoptr(HvDom) dom = hv_dom_parse(xml, xml_bytes, error);
-    g_autoptr(HvDomain) domain = domain_new();
+    g_autoptr(HvDomain) domain = hv_domain_new();
     return dom != NULL && read_identity(domain, dom, error) ? g_steal_pointer(&domain) : NULL;
 }
 

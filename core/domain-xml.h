@@ -58,10 +58,12 @@ typedef enum {
 
 typedef struct {
     HvMemoryModel model;
-    guint64 memory_kib; /* dimm: size; virtio-mem: requested */
-    guint64 page_kib;   /* source/pagesize; 0: as its target cell */
-    int cell;           /* target/node; -1 where absent */
-    HvNodeSet nodes;    /* source/nodemask, else any (the cell's binding is looked up later) */
+    guint64 memory_kib;  /* dimm: size; virtio-mem: requested */
+    guint64 size_kib;    /* what it may become */
+    guint64 current_kib; /* of a live virtio-mem: what it has; else 0 */
+    guint64 page_kib;    /* source/pagesize; 0: as its target cell */
+    int cell;            /* target/node; -1 where absent */
+    HvNodeSet nodes;     /* source/nodemask, else any (the cell's binding is looked up later) */
 } HvMemoryDevice;
 
 /* <vcpupin>: the host's CPUs of one of the guest's. */
@@ -114,7 +116,12 @@ HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error);
  * pages: what its memory looks like is then libvirt's to judge.
  */
 HvDomain *hv_domain_parse_identity(const char *xml, gsize xml_bytes, GError **error);
+HvDomain *hv_domain_new(void); /* of nothing: for a memory device by itself */
 void hv_domain_free(HvDomain *domain);
+
+/* One <memory> device by itself, with the same care. *out_device is unchanged on failure. */
+gboolean hv_memory_device_parse(const char *xml, gsize xml_bytes, HvMemoryDevice *out_device,
+                                GError **error);
 
 /* <hugepages> without any <page>: every cell gets the default size. */
 gboolean hv_domain_has_bare_hugepages(const HvDomain *domain);
