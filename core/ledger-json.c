@@ -67,6 +67,22 @@ static void add_needs(JsonBuilder *builder, const char *name, const GArray *need
     json_builder_end_array(builder);
 }
 
+static void add_cells(JsonBuilder *builder, const GArray *cells)
+{
+    json_builder_set_member_name(builder, "cells");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < cells->len; i++) {
+        const HvCellRule *rule = &g_array_index(cells, HvCellRule, i);
+        g_autofree char *nodes = hv_node_set_format(&rule->nodes);
+        json_builder_begin_object(builder);
+        add_u64(builder, "cell", (guint64)rule->cell);
+        add_u64(builder, "page_kib", rule->page_kib);
+        add_text(builder, "nodes", nodes);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+}
+
 static void add_files(JsonBuilder *builder, const GArray *files)
 {
     json_builder_set_member_name(builder, "files");
@@ -95,6 +111,12 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
     add_needs(builder, "needs", claim->needs);
     if (claim->placed->len > 0)
         add_needs(builder, "placed", claim->placed);
+    if (claim->cells->len > 0)
+        add_cells(builder, claim->cells);
+    if (claim->device_of != NULL) {
+        add_text(builder, "device_of", claim->device_of);
+        add_u64(builder, "since_s", claim->since_s);
+    }
     add_boolean(builder, "shared", claim->shared);
     add_boolean(builder, "from_hugetlbfs", claim->from_hugetlbfs);
     add_boolean(builder, "may_hand_over", claim->may_hand_over);
@@ -284,17 +306,33 @@ static gboolean read_state(JsonObject *object, HvClaimState *out_state)
     return FALSE;
 }
 
+static gboolean get_nodes(JsonObject *object, HvNodeSet *out_nodes)
+{
+    const char *nodes = get_text(object, "nodes");
+    return nodes != NULL && (strcmp(nodes, "any") == 0 || hv_node_set_parse(nodes, out_nodes));
+}
+
 static gboolean read_need(JsonObject *object, gpointer to)
 {
     GArray *needs = to;
     HvNeed need = {0};
-    const char *nodes = get_text(object, "nodes");
-    if (nodes == NULL || !get_size(object, &need.size_kib) ||
-        !get_u64(object, "pages", &need.pages))
-        return FALSE;
-    if (strcmp(nodes, "any") != 0 && !hv_node_set_parse(nodes, &need.nodes))
+    if (!get_size(object, &need.size_kib) || !get_u64(object, "pages", &need.pages) ||
+        !get_nodes(object, &need.nodes))
         return FALSE;
     g_array_append_val(needs, need);
+    return TRUE;
+}
+
+static gboolean read_cell(JsonObject *object, gpointer to)
+{
+    GArray *cells = to;
+    HvCellRule rule = {0};
+    guint64 cell;
+    if (!get_u64(object, "cell", &cell) || cell > G_MAXINT ||
+        !get_u64(object, "page_kib", &rule.page_kib) || !get_nodes(object, &rule.nodes))
+        return FALSE;
+    rule.cell = (int)cell;
+    g_array_append_val(cells, rule);
     return TRUE;
 }
 
@@ -315,12 +353,28 @@ static gboolean is_uuid(const char *text)
     return uuid != NULL && strcmp(uuid, text) == 0;
 }
 
+/* What not every claim has. */
+static gboolean read_optional(JsonObject *object, HvClaim *claim)
+{
+    if (json_object_has_member(object, "placed") &&
+        !read_array(object, "placed", claim->placed, read_need))
+        return FALSE;
+    if (json_object_has_member(object, "cells") &&
+        !read_array(object, "cells", claim->cells, read_cell))
+        return FALSE;
+    if (!json_object_has_member(object, "device_of"))
+        return TRUE;
+    claim->device_of = g_strdup(get_text(object, "device_of"));
+    return is_uuid(claim->device_of) && get_u64(object, "since_s", &claim->since_s);
+}
+
 static gboolean read_claim(JsonObject *object, gpointer to)
 {
     HvLedger *ledger = to;
     HvClaim *claim = g_new0(HvClaim, 1);
     claim->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     claim->placed = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    claim->cells = g_array_new(FALSE, TRUE, sizeof(HvCellRule));
     claim->files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     claim->uuid = g_strdup(get_text(object, "uuid"));
     claim->owner_name = g_strdup(get_text(object, "owner_name"));
@@ -334,9 +388,7 @@ static gboolean read_claim(JsonObject *object, gpointer to)
            get_u64(object, "generation", &claim->generation) && read_state(object, &claim->state) &&
            read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) &&
-           read_array(object, "needs", claim->needs, read_need) &&
-           (!json_object_has_member(object, "placed") ||
-            read_array(object, "placed", claim->placed, read_need)) &&
+           read_array(object, "needs", claim->needs, read_need) && read_optional(object, claim) &&
            read_array(object, "files", claim->files, read_file);
 }
 

@@ -21,6 +21,8 @@ static void claim_free(gpointer data)
     g_free(claim->owner_name);
     g_array_unref(claim->needs);
     g_array_unref(claim->placed);
+    g_array_unref(claim->cells);
+    g_free(claim->device_of);
     g_array_unref(claim->files);
     g_free(claim);
 }
@@ -95,6 +97,9 @@ HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const c
     claim->shared = request->shared;
     claim->from_hugetlbfs = request->needs_mount;
     claim->placed = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    claim->cells = g_array_new(FALSE, TRUE, sizeof(HvCellRule));
+    if (request->cells != NULL)
+        g_array_append_vals(claim->cells, request->cells->data, request->cells->len);
     claim->files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     g_ptr_array_add(ledger->claims, claim);
     return claim;

@@ -50,6 +50,9 @@ typedef struct {
     gboolean from_hugetlbfs; /* QEMU makes files in a hugetlbfs: not memfd */
     gboolean may_hand_over;  /* it keeps every page that it has touched; one page size */
     gboolean is_handed_over; /* it ran when its page size was handed over to the kernel */
+    GArray *cells;           /* HvCellRule: of a VM with guest cells; empty: not known */
+    char *device_of;         /* UUID of the VM that this memory device is for; NULL: it is a VM */
+    guint64 since_s;         /* of a device: when it was claimed, on the clock of the boot */
     GArray *files;           /* HvFileId: what others may map too; empty: not known, not shared */
 } HvClaim;
 

@@ -163,6 +163,11 @@ static gboolean add_cell(HvBuild *build, const HvCell *cell, GError **error)
     if (!align(build, name, CELL_STEP_KIB, &backend.memory_kib, error))
         return FALSE;
     add_need(build, &backend);
+    HvCellRule rule = {cell->id, 0, cell->placement.nodes};
+    if (hv_build_is_huge(build, backend.page_kib))
+        rule.page_kib = backend.page_kib;
+    if (cell->id >= 0)
+        g_array_append_val(build->request->cells, rule);
     return TRUE;
 }
 

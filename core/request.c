@@ -306,6 +306,7 @@ static HvRequest *request_empty(const HvDomain *domain, const HvProperties *prop
     request->needs = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     request->warnings = g_ptr_array_new_with_free_func(g_free);
     request->open.sizes = g_array_new(FALSE, TRUE, sizeof(guint64));
+    request->cells = g_array_new(FALSE, TRUE, sizeof(HvCellRule));
     request->chosen = g_array_new(FALSE, TRUE, sizeof(HvCellPages));
     for (guint i = 0; i < properties->warnings->len; i++)
         g_ptr_array_add(request->warnings, g_strdup(g_ptr_array_index(properties->warnings, i)));
@@ -373,6 +374,7 @@ HvRequest *hv_request_copy(const HvRequest *request)
     copy->name = g_strdup(request->name);
     copy->needs = g_array_copy(request->needs);
     copy->open.sizes = g_array_copy(request->open.sizes);
+    copy->cells = g_array_copy(request->cells);
     copy->chosen = g_array_copy(request->chosen);
     copy->warnings = g_ptr_array_copy(request->warnings, copy_text, NULL);
     g_ptr_array_set_free_func(copy->warnings, g_free);
@@ -393,6 +395,7 @@ void hv_request_free(HvRequest *request)
     if (request == NULL)
         return;
     g_clear_pointer(&request->open.sizes, g_array_unref);
+    g_clear_pointer(&request->cells, g_array_unref);
     g_clear_pointer(&request->chosen, g_array_unref);
     g_free(request->uuid);
     g_free(request->name);

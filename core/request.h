@@ -19,6 +19,13 @@ typedef struct {
     guint64 memory_kib; /* 0: the size is not open */
 } HvNeed;
 
+/* Pages and host nodes of a guest cell: those of a memory device that says nothing of its own. */
+typedef struct {
+    int cell;
+    guint64 page_kib; /* 0: normal pages */
+    HvNodeSet nodes;  /* empty: any */
+} HvCellRule;
+
 /* What a request leaves to the plan. */
 typedef struct {
     GArray *sizes;          /* guint64, descending: page sizes of open needs; empty: none is open */
@@ -41,6 +48,7 @@ typedef struct {
     gboolean needs_mount; /* libvirt needs a hugetlbfs mount of each size: not for memfd */
     gboolean keeps_pages; /* the VM has no way to give pages back while it runs */
     HvOpen open;          /* for settle.h */
+    GArray *cells;        /* HvCellRule: what a device that is plugged later goes by; NULL: none */
     GArray *chosen;       /* HvCellPages: what was settled of open sizes; edit may point at it */
     HvBinding binding;    /* what was settled of the node; edit may point at it */
     HvDomainEdit edit;    /* add_uuid points at uuid */

@@ -36,7 +36,8 @@ typedef struct {
     guint64 transparent_kib[3];
     guint64 hugetlb_kib[2]; /* mapped by several, by this process alone */
     gboolean is_huge;
-    gboolean is_data; /* that a program reads and writes: no code, heap or stack */
+    gboolean is_unreserved; /* what it has not touched yet the kernel does not keep for it */
+    gboolean is_data;       /* that a program reads and writes: no code, heap or stack */
 } Mapping;
 
 HvResidence *hv_residence_new(void)
@@ -150,8 +151,10 @@ static gboolean parse_number(char *line, guint64 base_page_kib, Mapping *mapping
         return TRUE;
     }
     /* the last line: device memory has large pages too, and only this flag says hugetlb */
-    if (g_str_has_prefix(line, "VmFlags:"))
+    if (g_str_has_prefix(line, "VmFlags:")) {
         mapping->is_huge = strstr(line, " ht") != NULL;
+        mapping->is_unreserved = strstr(line, " nr") != NULL;
+    }
     return TRUE;
 }
 
@@ -180,13 +183,20 @@ static gboolean may_be_guest_memory(const Mapping *mapping)
     return !mapping->is_huge && mapping->is_data && mapping->size_kib >= LARGE_KIB;
 }
 
+/* virtio-mem maps all that it may become, and has what it has touched. */
+static guint64 promised_kib(const Mapping *mapping)
+{
+    return mapping->is_unreserved ? hv_plus(mapping->hugetlb_kib[0], mapping->hugetlb_kib[1])
+                                  : mapping->size_kib;
+}
+
 static void add_mappings(HvResidence *residence, const GArray *mappings)
 {
     for (guint i = 0; i < mappings->len; i++) {
         const Mapping *mapping = &g_array_index(mappings, Mapping, i);
         if (mapping->is_huge && mapping->page_kib > 0)
             hv_placed_add(residence->mapped, HV_NODE_UNKNOWN, mapping->page_kib,
-                          mapping->size_kib / mapping->page_kib);
+                          promised_kib(mapping) / mapping->page_kib);
         if (!may_be_guest_memory(mapping))
             continue;
         residence->normal_mapped_kib = hv_plus(residence->normal_mapped_kib, mapping->size_kib);

@@ -17,7 +17,8 @@ typedef struct {
 typedef struct {
     gboolean knows_nodes;
     GArray *placed; /* HvPlacedPages: huge pages that it has touched, ascending (node, size) */
-    GArray *mapped; /* HvPlacedPages without node: all that it maps, touched or not */
+    GArray *mapped; /* HvPlacedPages without node: all that it maps, touched or
+                       not; of mappings without reservation what it has touched */
 
     /* Large mappings on normal pages: guest memory, if there is any beside the huge pages. */
     GArray *normal; /* HvPlacedPages: what of them is there */

@@ -78,6 +78,12 @@ static void choose_largest(HvRequest *request, const GArray *asked)
 /* The needs as they are with the sizes chosen. */
 static void fill_needs(HvRequest *request, const GArray *asked)
 {
+    for (guint i = 0; i < request->cells->len; i++) {
+        HvCellRule *rule = &g_array_index(request->cells, HvCellRule, i);
+        const HvCellPages *chosen = chosen_for(request, rule->cell);
+        if (chosen != NULL)
+            rule->page_kib = chosen->size_kib;
+    }
     g_array_set_size(request->needs, 0);
     for (guint i = 0; i < asked->len; i++) {
         HvNeed need = g_array_index(asked, HvNeed, i);
