@@ -195,7 +195,9 @@ static void read_facts(const HvRoot *root, HvAuditView *view)
         const HvClaim *claim = g_ptr_array_index(view->ledger->claims, i);
         HvClaimFacts facts = {.is_owner_alive = hv_process_is_alive(root, &claim->owner)};
         if (claim->state != HV_CLAIM_DRAINING)
-            facts.qemu_pid = hv_claim_live_qemu(root, claim).pid;
+            facts.qemu_pid = claim->device_of == NULL ? hv_claim_live_qemu(root, claim).pid
+                             : hv_process_is_alive(root, &claim->qemu) ? claim->qemu.pid
+                                                                       : 0;
         if (facts.qemu_pid == 0)
             facts.holders = hv_backing_holders(root, claim->files);
         g_array_append_val(view->facts, facts);

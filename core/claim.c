@@ -220,6 +220,11 @@ static HvClaimResult record_claim(HvStart *start, const HvProcess *self, GError 
         claim->generation = adopted->generation;
         claim->state = adopted->state;
     }
+    if (start->device_of != NULL) {
+        claim->device_of = g_strdup(start->device_of);
+        claim->qemu = start->qemu;
+        claim->since_s = hv_boot_seconds();
+    }
     const GArray *needs = claim->needs;
     guint64 size_kib = g_array_index(needs, HvNeed, 0).size_kib;
     claim->may_hand_over = start->outcome->request->keeps_pages && !start->vm->is_incoming &&

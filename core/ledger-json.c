@@ -62,6 +62,8 @@ static void add_needs(JsonBuilder *builder, const char *name, const GArray *need
         add_text(builder, "nodes", nodes);
         add_u64(builder, "size_kib", need->size_kib);
         add_u64(builder, "pages", need->pages);
+        if (need->is_elastic)
+            add_boolean(builder, "elastic", TRUE);
         json_builder_end_object(builder);
     }
     json_builder_end_array(builder);
@@ -317,7 +319,9 @@ static gboolean read_need(JsonObject *object, gpointer to)
     GArray *needs = to;
     HvNeed need = {0};
     if (!get_size(object, &need.size_kib) || !get_u64(object, "pages", &need.pages) ||
-        !get_nodes(object, &need.nodes))
+        !get_nodes(object, &need.nodes) ||
+        (json_object_has_member(object, "elastic") &&
+         !get_boolean(object, "elastic", &need.is_elastic)))
         return FALSE;
     g_array_append_val(needs, need);
     return TRUE;

@@ -6,6 +6,9 @@
 
 #define HV_LOCK_WAIT_US (10 * G_USEC_PER_SEC)
 
+/* How long an event may wait for all its locks; monotonic clock. */
+gint64 hv_event_deadline_us(const HvAgent *agent, const HvVmRef *vm);
+
 /* QEMU of a claim, known or found; pid 0: there is none. */
 HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim);
 
@@ -17,6 +20,39 @@ gboolean hv_ledger_end_claim(const HvRoot *root, HvLedger *ledger, HvClaim *clai
 
 /* Does that for all that are gone; TRUE if it changed anything. */
 gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger);
+
+/* How long the claim of a memory device waits to be reported plugged. */
+#define HV_PLUG_TIMEOUT_S 60
+
+/* The clock of HvClaim.since_s. */
+guint64 hv_boot_seconds(void);
+
+/* Where the kernel has put a VM's pages, for needs that several nodes may serve. */
+void hv_claim_note_places(const HvRoot *root, HvClaim *claim);
+
+typedef enum {
+    HV_FOLLOW_STARTED,   /* it may not have mapped all of its memory yet */
+    HV_FOLLOW_SEEN,      /* memory devices may have come and gone since */
+    HV_FOLLOW_UNPLUGGED, /* and what virtio-mem has not, it will not have */
+} HvFollowWhy;
+
+typedef enum {
+    HV_FOLLOWED_NOT, /* what the VM has cannot be seen */
+    HV_FOLLOWED_SAME,
+    HV_FOLLOWED_CHANGED, /* the claim, or those of its devices */
+} HvFollowed;
+
+/*
+ * Makes the claim of a VM that runs what its QEMU maps (follow.c). Reads little where
+ * they agree; where not, the kernel walks QEMU's page tables.
+ */
+HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm, HvFollowWhy why);
+
+/* That of all VMs that run; TRUE if it changed anything. */
+gboolean hv_ledger_follow(const HvRoot *root, HvLedger *ledger);
+
+/* The needs of a device become its VM's, which may have had no claim; the device's goes. */
+void hv_ledger_settle_device(const HvRoot *root, HvLedger *ledger, HvClaim *device);
 
 /* QEMU has its memory. pid 0: it is not known which process that is. */
 void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *qemu);
@@ -89,13 +125,21 @@ typedef struct {
     gboolean goes_unguarded; /* the kernel does not keep these pages for anybody */
     gboolean has_surplus;    /* in a size that the VM needs: a guard has to wait for a pin */
     gint64 give_up_us;       /* until when pages that others took are waited for; monotonic clock */
+    const char *device_of;   /* UUID of the VM that it is a memory device for; NULL: a VM */
+    HvProcess qemu;          /* of that VM */
     gboolean has_pruned;     /* claims of dead VMs were removed: their pages may be left over */
 } HvStart;
+
+/* Claims and gets the pages of a start that is a memory device's; asked and outcome are filled. */
+gboolean hv_start_take_device(HvStart *start, GError **error);
 
 typedef enum { HV_CLAIM_FAILED, HV_CLAIM_MADE, HV_CLAIM_AGAIN } HvClaimResult;
 
 void hv_start_clear(HvStart *start);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HvStart, hv_start_clear)
+
+/* What comes of it if nothing does. */
+HvOutcome *hv_outcome_new(const HvVm *vm, const HvDomain *domain, GError **error);
 
 /*
  * Fills in all but the plan. outcome->request stays NULL for a VM without huge

@@ -39,7 +39,7 @@ HvClaim *hv_ledger_claim_meant(const HvLedger *ledger, const HvVmRef *vm)
     if (claim == NULL || (vm->generation != 0 && vm->generation != claim->generation))
         return NULL;
     gboolean is_own = vm->owner_name == NULL || strcmp(vm->owner_name, claim->owner_name) == 0;
-    return is_own || claim->state == HV_CLAIM_RUNNING ? claim : NULL;
+    return (is_own && !vm->has_run) || claim->state == HV_CLAIM_RUNNING ? claim : NULL;
 }
 
 HvExecutor hv_give_back_executor(const HvAgent *agent, HvStore *store, const HvSettings *settings)
@@ -78,8 +78,7 @@ static HvSettings *load_settings_or_default(const HvAgent *agent)
     return settings != NULL ? settings : hv_settings_new();
 }
 
-/* How long an event may wait for all its locks. */
-static gint64 event_deadline_us(const HvAgent *agent, const HvVmRef *vm)
+gint64 hv_event_deadline_us(const HvAgent *agent, const HvVmRef *vm)
 {
     gint64 now_us = g_get_monotonic_time();
     if (!vm->host_waits)
@@ -137,7 +136,8 @@ void hv_hand_over(const HvAgent *agent, HvStore *store)
 static HvTransaction *begin_event(const HvAgent *agent, const HvVmRef *vm, HvStore *store,
                                   HvClaim **out_claim, GError **error)
 {
-    HvTransaction *transaction = hv_transaction_begin(store, event_deadline_us(agent, vm), error);
+    HvTransaction *transaction =
+        hv_transaction_begin(store, hv_event_deadline_us(agent, vm), error);
     if (transaction != NULL)
         *out_claim = hv_ledger_claim_meant(transaction->ledger, vm);
     return transaction;
@@ -154,7 +154,7 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
         return FALSE;
     if (store == NULL)
         return TRUE;
-    hv_pin_for_claim(agent, store, vm, vm->memory_directories, event_deadline_us(agent, vm));
+    hv_pin_for_claim(agent, store, vm, vm->memory_directories, hv_event_deadline_us(agent, vm));
     g_autoptr(HvTransaction) transaction = begin_event(agent, vm, store, &claim, error);
     if (transaction == NULL)
         return FALSE;
@@ -192,21 +192,21 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
     gboolean is_other_qemu = claim != NULL && vm->qemu_pid != 0 && vm->qemu_pid != claim->qemu.pid;
     if (claim == NULL)
         return TRUE;
-    if (claim->state == HV_CLAIM_RUNNING && !is_other_qemu) {
-        gboolean may = claim->may_hand_over && !claim->is_handed_over;
-        g_clear_pointer(&transaction, hv_transaction_end);
-        if (may)
-            hv_hand_over(agent, store);
-        return TRUE;
+    gboolean is_news = claim->state != HV_CLAIM_RUNNING || is_other_qemu;
+    if (is_news) {
+        HvProcess qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
+                                           : hv_process_find_qemu(agent->root, vm->uuid);
+        hv_claim_note_running(agent->root, claim, &qemu);
     }
-    HvProcess qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
-                                       : hv_process_find_qemu(agent->root, vm->uuid);
-    hv_claim_note_running(agent->root, claim, &qemu);
-    transaction->is_changed = TRUE;
+    if (hv_ledger_follow_vm(agent->root, transaction->ledger, claim, HV_FOLLOW_STARTED) ==
+        HV_FOLLOWED_CHANGED)
+        is_news = TRUE;
+    transaction->is_changed = is_news;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
-    hv_custody_sweep(agent->root, transaction->ledger, NULL);
-    gboolean may_hand_over = claim->may_hand_over;
+    if (is_news)
+        hv_custody_sweep(agent->root, transaction->ledger, NULL);
+    gboolean may_hand_over = claim->may_hand_over && (is_news || !claim->is_handed_over);
     g_clear_pointer(&transaction, hv_transaction_end);
     if (may_hand_over)
         hv_hand_over(agent, store);
@@ -245,7 +245,7 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
         return FALSE;
     }
     g_autoptr(HvSettings) settings = load_settings_or_default(agent);
-    gint64 deadline_us = event_deadline_us(agent, vm);
+    gint64 deadline_us = hv_event_deadline_us(agent, vm);
     hv_pin_for_claim(agent, store, &meant, NULL, deadline_us);
     if (!hv_store_drop_claim(store, agent->root, &meant, deadline_us, out_known, error))
         return FALSE;
@@ -256,4 +256,12 @@ gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *ou
         return FALSE;
     hv_execute_hand_over(&executor, NULL); /* this one may have stood in the way for the others */
     return TRUE;
+}
+
+gboolean hv_lifecycle_left(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
+                           GError **error)
+{
+    HvVmRef runner = *vm;
+    runner.has_run = TRUE;
+    return hv_lifecycle_gone(agent, &runner, out_known, error);
 }

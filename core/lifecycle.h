@@ -31,7 +31,8 @@ typedef struct {
     gboolean adopts;        /* a claim that another agent made for this start is taken over */
     gboolean by_libvirtd;   /* the system's daemon starts it: it must know a hugetlbfs */
     gboolean host_waits;    /* the host serves nobody else meanwhile: hook_timeout counts too */
-    gboolean is_incoming;   /* it migrates to this host */
+    gboolean is_incoming;   /* it migrates to this host, or comes from a saved state */
+    gboolean is_restored;   /* its XML was saved with it: properties count for nothing */
     gboolean tells_launch;  /* vm_launching will come: the pages may be guarded until then */
     guint64 timeout_ms;     /* 0: as configured */
     HvProgressFunc progress;
@@ -62,6 +63,7 @@ typedef struct {
     gint64 qemu_pid;        /* 0: not known */
     const char *owner_name; /* of claims that do not run yet, only this owner's; NULL: any */
     gboolean host_waits;    /* hook_timeout limits the time for locks */
+    gboolean has_run;       /* a claim for a start to come is not meant, whoever has made it */
     char **out_warning;     /* at launch: takes a new text, or NULL */
     const char *const *memory_directories; /* at launch: where QEMU makes its files, or NULL */
 } HvVmRef;
@@ -76,6 +78,12 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
 HvOutcome *hv_lifecycle_claim_incoming(const HvAgent *agent, const HvVm *vm, GError **error);
 
 /*
+ * The same for a VM from a saved state, which has the pages that its XML says. A claim that
+ * this agent made for the start before, for what properties say today, is corrected.
+ */
+HvOutcome *hv_lifecycle_claim_restored(const HvAgent *agent, const HvVm *vm, GError **error);
+
+/*
  * The claim's next state. *out_known is FALSE where there is no such claim. After a
  * launch that fails the VM must not be started: its pages are not kept any more.
  */
@@ -87,6 +95,31 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
 /* QEMU is gone, or never came: the claim goes, pages go back. *out_known as above. */
 gboolean hv_lifecycle_gone(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
                            GError **error);
+
+/* The VM has left for another host, or into a file: as gone, but for a claim that has run. */
+gboolean hv_lifecycle_left(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
+                           GError **error);
+
+/*
+ * Memory devices of a VM that runs (hotplug.c). Their pages are a claim of its own until
+ * QEMU has them; the outcome's generation names it, its XML is the device's, as it was.
+ * Generation 0 in vm: the claim that fits the device.
+ */
+typedef struct {
+    const char *xml;
+    gsize xml_bytes;
+    HvProgressFunc progress;
+    gpointer progress_data;
+} HvPlug;
+
+HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *vm, const HvPlug *plug,
+                             GError **error);
+
+typedef enum { HV_PLUG_DONE, HV_PLUG_FAILED, HV_PLUG_UNDONE } HvPlugEnd;
+
+/* It was plugged, could not be, or was unplugged again: what the VM has now is claimed. */
+gboolean hv_lifecycle_plug_ended(const HvAgent *agent, const HvVmRef *vm, const HvPlug *plug,
+                                 HvPlugEnd end, GError **error);
 
 /* VMs that run, by the word of whoever knows. Owns nothing. */
 typedef struct {

@@ -32,7 +32,7 @@ static void add_warnings(GPtrArray *to, const GPtrArray *from)
         g_ptr_array_add(to, g_strdup(g_ptr_array_index(from, i)));
 }
 
-static HvOutcome *outcome_new(const HvVm *vm, const HvDomain *domain, GError **error)
+HvOutcome *hv_outcome_new(const HvVm *vm, const HvDomain *domain, GError **error)
 {
     g_autoptr(HvOutcome) outcome = g_new0(HvOutcome, 1);
     outcome->warnings = g_ptr_array_new_with_free_func(g_free);
@@ -193,7 +193,7 @@ static gboolean pass_unread(HvStart *start, GError **error)
     hv_domain_free(start->domain);
     start->domain = hv_domain_parse_identity(start->vm->xml, start->vm->xml_bytes, error);
     if (start->domain != NULL)
-        start->outcome = outcome_new(start->vm, start->domain, error);
+        start->outcome = hv_outcome_new(start->vm, start->domain, error);
     return start->outcome != NULL && pass_switched_off(start);
 }
 
@@ -241,8 +241,10 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
 static HvProperties *read_wishes(HvStart *start, GError **error)
 {
     start->domain = parse(start->vm, error);
-    return start->domain != NULL ? hv_properties_read(start->vm->properties, start->domain, error)
-                                 : NULL;
+    if (start->domain == NULL)
+        return NULL;
+    return start->vm->is_restored ? hv_properties_none()
+                                  : hv_properties_read(start->vm->properties, start->domain, error);
 }
 
 gboolean hv_start_prepare(HvStart *start, GError **error)
@@ -255,7 +257,7 @@ gboolean hv_start_prepare(HvStart *start, GError **error)
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
-    start->outcome = outcome_new(start->vm, start->domain, error);
+    start->outcome = hv_outcome_new(start->vm, start->domain, error);
     if (start->outcome == NULL)
         return FALSE;
     if (hv_request_wants_hugepages(start->domain, properties,

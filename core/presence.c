@@ -7,27 +7,35 @@
  *   anything before               gone when agent and QEMU are both dead: between the
  *                                 decision and QEMU's first breath there is none yet
  *   gone, but others map it       drains until they have let go
+ *   a memory device's             gone with its VM, or when its plugging takes too long
  */
 #include "lifecycle-private.h"
-
-#include "residence.h"
-
-#define LIST_MAX_BYTES (16 * 1024)
 
 HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim)
 {
     HvProcess none = {0};
-    if (claim->state == HV_CLAIM_DRAINING)
+    if (claim->state == HV_CLAIM_DRAINING || claim->device_of != NULL)
         return none;
     if (claim->qemu.pid == 0)
         return hv_process_find_qemu(root, claim->uuid);
     return hv_process_is_alive(root, &claim->qemu) ? claim->qemu : none;
 }
 
+/* Its VM has ended; or its plugging is over, but nobody has said so. */
+static gboolean is_device_gone(const HvRoot *root, const HvClaim *device)
+{
+    const HvProcess *witness = device->qemu.pid != 0 ? &device->qemu : &device->owner;
+    if (!hv_process_is_alive(root, witness))
+        return TRUE;
+    return device->since_s != 0 && hv_boot_seconds() >= device->since_s + HV_PLUG_TIMEOUT_S;
+}
+
 static gboolean is_gone(const HvRoot *root, const HvClaim *claim)
 {
     if (claim->state == HV_CLAIM_DRAINING)
         return TRUE;
+    if (claim->device_of != NULL)
+        return is_device_gone(root, claim);
     if (claim->state == HV_CLAIM_RUNNING && claim->qemu.pid != 0)
         return !hv_process_is_alive(root, &claim->qemu);
     return !hv_process_is_alive(root, &claim->owner) && hv_claim_live_qemu(root, claim).pid == 0;
@@ -56,64 +64,13 @@ gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger)
     return is_changed;
 }
 
-/* A host with several nodes that have memory; one that does not say which has one. */
-static gboolean has_several_nodes(const HvRoot *root)
-{
-    HvNodeSet nodes = {0};
-    g_autofree char *text =
-        hv_root_read_text(root, "/sys/devices/system/node/has_memory", LIST_MAX_BYTES, NULL);
-    return text != NULL && hv_node_set_parse(g_strstrip(text), &nodes) &&
-           hv_node_set_count(&nodes) > 1;
-}
-
-static gboolean is_placed_by_needs(const HvClaim *claim)
-{
-    for (guint i = 0; i < claim->needs->len; i++)
-        if (hv_node_set_single(&g_array_index(claim->needs, HvNeed, i).nodes) < 0)
-            return FALSE;
-    return TRUE;
-}
-
-/* All pages of each size are there: it has touched them, and none is anybody else's. */
-static gboolean is_complete(const HvClaim *claim, const HvResidence *residence)
-{
-    for (guint i = 0; i < claim->needs->len; i++) {
-        guint64 size_kib = g_array_index(claim->needs, HvNeed, i).size_kib;
-        if (hv_placed_pages(residence->placed, size_kib) != hv_needs_pages(claim->needs, size_kib))
-            return FALSE;
-    }
-    return residence->knows_nodes;
-}
-
-/*
- * Where the kernel has put the pages of needs that several nodes may serve: from here on they
- * count there, and no other node is kept free for them.
- */
-static void note_places(const HvRoot *root, HvClaim *claim)
-{
-    g_array_set_size(claim->placed, 0);
-    if (claim->qemu.pid == 0 || is_placed_by_needs(claim) || !has_several_nodes(root))
-        return;
-    g_autoptr(HvResidence) residence = hv_residence_read(root, &claim->qemu, HV_NODE_UNKNOWN, NULL);
-    if (residence == NULL || !is_complete(claim, residence))
-        return;
-    for (guint i = 0; i < residence->placed->len; i++) {
-        const HvPlacedPages *placed = &g_array_index(residence->placed, HvPlacedPages, i);
-        HvNeed need = {.size_kib = placed->size_kib, .pages = placed->pages};
-        if (placed->node < 0 || placed->node >= HV_MAX_NODES)
-            continue;
-        hv_node_set_add(&need.nodes, placed->node);
-        g_array_append_val(claim->placed, need);
-    }
-}
-
 void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *qemu)
 {
     claim->state = HV_CLAIM_RUNNING;
     if (claim->qemu.pid != qemu->pid || claim->qemu.start_ticks != qemu->start_ticks)
         claim->is_handed_over = FALSE; /* that was another one's memory */
     claim->qemu = *qemu;
-    note_places(root, claim);
+    hv_claim_note_places(root, claim);
     /* what comes from elsewhere may be thrown away and come again, page by page */
     if (hv_process_has_word(root, qemu->pid, "-incoming"))
         claim->may_hand_over = FALSE;
@@ -126,10 +83,11 @@ void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *
 
 gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid)
 {
-    gboolean is_changed = FALSE;
+    gboolean is_changed = hv_ledger_follow(root, ledger);
     for (guint i = 0; i < ledger->claims->len; i++) {
         HvClaim *claim = g_ptr_array_index(ledger->claims, i);
-        if (hv_claim_is_mapped(claim) || g_strcmp0(claim->uuid, self_uuid) == 0)
+        if (hv_claim_is_mapped(claim) || claim->device_of != NULL ||
+            g_strcmp0(claim->uuid, self_uuid) == 0)
             continue;
         HvProcess qemu = hv_process_find_qemu(root, claim->uuid);
         if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < hv_needs_kib(claim->needs))

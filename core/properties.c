@@ -89,12 +89,18 @@ static gboolean read_shared(HvProperties *properties, const char *value, GError 
            bad_value(error, "hugepages_shared", value, HINT_SHARED);
 }
 
+HvProperties *hv_properties_none(void)
+{
+    HvProperties *properties = g_new0(HvProperties, 1);
+    properties->warnings = g_ptr_array_new_with_free_func(g_free);
+    return properties;
+}
+
 HvProperties *hv_properties_read(GHashTable *agent, const HvDomain *domain, GError **error)
 {
     g_autofree char *hugepages = find_property(agent, domain, "hugepages");
     g_autofree char *shared = find_property(agent, domain, "hugepages_shared");
-    g_autoptr(HvProperties) properties = g_new0(HvProperties, 1);
-    properties->warnings = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(HvProperties) properties = hv_properties_none();
     if (!read_hugepages(properties, hugepages, error) || !read_shared(properties, shared, error))
         return NULL;
     return g_steal_pointer(&properties);

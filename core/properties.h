@@ -26,5 +26,6 @@ typedef struct {
  * before hugevm's own element. HV_ERROR_PROPERTY names property and value.
  */
 HvProperties *hv_properties_read(GHashTable *agent, const HvDomain *domain, GError **error);
+HvProperties *hv_properties_none(void);
 void hv_properties_free(HvProperties *properties);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvProperties, hv_properties_free)

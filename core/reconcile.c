@@ -37,6 +37,8 @@ static gboolean set_right(const HvAgent *agent, HvStore *store, HvTransaction *e
                           gboolean must_sweep, GError **error)
 {
     g_autoptr(HvTransaction) transaction = ended;
+    if (hv_ledger_follow(agent->root, transaction->ledger))
+        transaction->is_changed = TRUE;
     if (hv_ledger_prune(agent->root, transaction->ledger))
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
@@ -102,6 +104,8 @@ gboolean hv_lifecycle_reconcile_begin(const HvAgent *agent, guint64 *out_sequenc
 /* Does the list speak for the claim, and say that its VM does not run? */
 static gboolean is_denied(const HvAgent *agent, const HvClaim *claim, const HvRunning *running)
 {
+    if (claim->device_of != NULL) /* it ends with its VM */
+        return FALSE;
     /* somebody else's VM that is about to start may be unknown to whoever made the list */
     gboolean is_spoken_for = g_strcmp0(claim->owner_name, running->owner_name) == 0 ||
                              (running->all_running && claim->state == HV_CLAIM_RUNNING);

@@ -250,6 +250,7 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
     json_builder_begin_object(builder);
     hv_json_add_text(builder, "uuid", claim->uuid);
     hv_json_add_text(builder, "name", claim->name);
+    hv_json_add_text(builder, "device_of", claim->device_of);
     hv_json_add_number(builder, "generation", claim->generation);
     hv_json_add_text(builder, "state", hv_claim_state_name(claim->state));
     hv_json_add_text(builder, "owner", claim->owner_name);

@@ -194,6 +194,8 @@ char *hv_report_claims_text(const HvLedger *ledger)
         g_autofree char *owner = hv_quote(claim->owner_name);
         g_string_append_printf(out, "%s %s %s ", claim->uuid, name,
                                hv_claim_state_name(claim->state));
+        if (claim->device_of != NULL)
+            g_string_append_printf(out, "(memory device of %s) ", claim->device_of);
         append_needs(out, claim->needs);
         g_string_append_printf(out, "%s; by %s, process %" G_GINT64_FORMAT,
                                claim->shared ? ", shared" : "", owner, claim->owner.pid);

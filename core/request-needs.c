@@ -119,6 +119,7 @@ static void add_need(HvBuild *build, const Backend *backend)
                    .policy = backend->placement.policy,
                    .size_kib = backend->page_kib};
     need.pages = hv_pages_for_kib(backend->memory_kib, backend->page_kib);
+    need.is_elastic = backend->is_elastic;
     if (backend->is_open) {
         need.cell = backend->cell;
         need.memory_kib = backend->memory_kib;

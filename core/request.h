@@ -15,8 +15,9 @@ typedef struct {
     HvPolicy policy; /* of near; none: it says only where to grow, if that must be */
     guint64 size_kib;
     guint64 pages;
-    int cell;           /* guest cell; -1: the guest has none. These two for open needs only */
-    guint64 memory_kib; /* 0: the size is not open */
+    int cell;            /* guest cell; -1: the guest has none. These two for open needs only */
+    guint64 memory_kib;  /* 0: the size is not open */
+    gboolean is_elastic; /* virtio-mem: the guest takes and leaves them as it likes */
 } HvNeed;
 
 /* Pages and host nodes of a guest cell: those of a memory device that says nothing of its own. */

@@ -46,6 +46,7 @@ HvResidence *hv_residence_new(void)
     residence->knows_nodes = TRUE;
     residence->placed = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     residence->mapped = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
+    residence->unreserved = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     residence->normal = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     return residence;
 }
@@ -56,6 +57,7 @@ void hv_residence_free(HvResidence *residence)
         return;
     g_array_unref(residence->placed);
     g_array_unref(residence->mapped);
+    g_array_unref(residence->unreserved);
     g_array_unref(residence->normal);
     g_free(residence);
 }
@@ -196,6 +198,9 @@ static void add_mappings(HvResidence *residence, const GArray *mappings)
         const Mapping *mapping = &g_array_index(mappings, Mapping, i);
         if (mapping->is_huge && mapping->page_kib > 0)
             hv_placed_add(residence->mapped, HV_NODE_UNKNOWN, mapping->page_kib,
+                          promised_kib(mapping) / mapping->page_kib);
+        if (mapping->is_huge && mapping->page_kib > 0 && mapping->is_unreserved)
+            hv_placed_add(residence->unreserved, HV_NODE_UNKNOWN, mapping->page_kib,
                           promised_kib(mapping) / mapping->page_kib);
         if (!may_be_guest_memory(mapping))
             continue;
@@ -364,6 +369,7 @@ static HvResidence *residence_of_texts(char *numa_maps, char *smaps, const HvPro
         return NULL;
     }
     add_mappings(residence, mappings);
+    residence->knows_mappings = smaps != NULL;
     if (numa_maps == NULL) {
         place_on(residence, mappings, host->only_node);
     } else if (!parse_numa_maps(numa_maps, smaps != NULL ? mappings : NULL, residence)) {

@@ -16,9 +16,11 @@ typedef struct {
 /* Only this process's own view counts: what it maps, whoever else maps the same. */
 typedef struct {
     gboolean knows_nodes;
-    GArray *placed; /* HvPlacedPages: huge pages that it has touched, ascending (node, size) */
-    GArray *mapped; /* HvPlacedPages without node: all that it maps, touched or
-                       not; of mappings without reservation what it has touched */
+    GArray *placed;     /* HvPlacedPages: huge pages that it has touched, ascending (node, size) */
+    GArray *mapped;     /* HvPlacedPages without node: all that it maps, touched or not; of mappings
+                           without reservation what it has touched */
+    GArray *unreserved; /* HvPlacedPages without node: of mapped, those without reservation */
+    gboolean knows_mappings; /* else mapped is no more than what is there */
 
     /* Large mappings on normal pages: guest memory, if there is any beside the huge pages. */
     GArray *normal; /* HvPlacedPages: what of them is there */

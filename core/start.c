@@ -315,6 +315,36 @@ static guint64 timeout_ms(const HvStart *start)
     return start->vm->timeout_ms != 0 ? start->vm->timeout_ms : configured_ms;
 }
 
+typedef gboolean (*Finish)(HvStart *start, GError **error);
+
+/* Claims and gets what the request needs; finish (NULL: nothing) is the last that may fail. */
+static gboolean take(HvStart *start, Finish finish, GError **error)
+{
+    const HvAgent *agent = start->agent;
+    gint64 deadline_us = g_get_monotonic_time() + (gint64)timeout_ms(start) * 1000;
+    if (geteuid() != 0 && hv_root_is_machine(agent->root)) {
+        hv_set_error(error, HV_ERROR_PERMISSION, "run it as root",
+                     "claiming huge pages needs root");
+        return FALSE;
+    }
+    g_autoptr(HvStore) store = hv_store_open(agent->root, TRUE, error);
+    if (store == NULL || !settle_first(agent, store, deadline_us, error))
+        return FALSE;
+    gboolean is_good = claim_and_get(start, store, deadline_us, error);
+    if (is_good && finish != NULL && !finish(start, error)) {
+        roll_back(start, store, error);
+        is_good = FALSE;
+    }
+    if (start->has_pruned)
+        hv_recover_until(agent, g_get_monotonic_time() + SHORT_LOCK_WAIT_US, NULL);
+    return is_good;
+}
+
+gboolean hv_start_take_device(HvStart *start, GError **error)
+{
+    return check_before_taking(start, error) && take(start, NULL, error);
+}
+
 HvOutcome *hv_lifecycle_claim_incoming(const HvAgent *agent, const HvVm *vm, GError **error)
 {
     HvVm incoming = *vm;
@@ -335,27 +365,42 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
         return NULL;
     if (start.outcome->request->needs->len == 0)
         return g_steal_pointer(&start.outcome);
-
-    gint64 deadline_us = g_get_monotonic_time() + (gint64)timeout_ms(&start) * 1000;
-    if (geteuid() != 0 && hv_root_is_machine(agent->root)) {
-        hv_set_error(error, HV_ERROR_PERMISSION, "run it as root",
-                     "claiming huge pages needs root");
-        return NULL;
-    }
-    g_autoptr(HvStore) store = hv_store_open(agent->root, TRUE, error);
-    if (store == NULL)
-        return NULL;
-    if (!settle_first(agent, store, deadline_us, error))
-        return NULL;
-    gboolean is_good = claim_and_get(&start, store, deadline_us, error);
-    if (is_good && is_open && !edit_xml(&start, error)) {
-        roll_back(&start, store, error);
-        is_good = FALSE;
-    }
-    if (start.has_pruned)
-        hv_recover_until(agent, g_get_monotonic_time() + SHORT_LOCK_WAIT_US, NULL);
-    if (!is_good)
+    if (!take(&start, is_open ? edit_xml : NULL, error))
         return NULL;
     add_settled_warnings(&start);
     return g_steal_pointer(&start.outcome);
+}
+
+/* The claim that a caller's before_vm_start made for a VM that comes back without huge pages. */
+static void drop_earlier_claim(const HvAgent *agent, const char *uuid, GPtrArray *warnings)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(HvStore) store = NULL;
+    if (!hv_store_open_existing(agent, &store, NULL) || store == NULL)
+        return;
+    g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
+    const HvClaim *claim = ledger != NULL ? hv_ledger_claim(ledger, uuid) : NULL;
+    if (claim == NULL || claim->state == HV_CLAIM_RUNNING ||
+        strcmp(claim->owner_name, agent->owner_name) != 0)
+        return;
+    gboolean is_known;
+    const HvVmRef vm = {
+        .uuid = uuid, .generation = claim->generation, .owner_name = agent->owner_name};
+    if (hv_lifecycle_gone(agent, &vm, &is_known, &error))
+        return;
+    g_autofree char *message = hv_error_message(error);
+    g_ptr_array_add(warnings, g_strdup_printf("the claim of VM %s, which comes back without huge "
+                                              "pages, could not be let go of: %s",
+                                              uuid, message));
+}
+
+HvOutcome *hv_lifecycle_claim_restored(const HvAgent *agent, const HvVm *vm, GError **error)
+{
+    HvVm restored = *vm;
+    restored.is_incoming = TRUE;
+    restored.is_restored = TRUE;
+    HvOutcome *outcome = hv_lifecycle_claim(agent, &restored, error);
+    if (outcome != NULL && outcome->generation == 0 && outcome->uuid != NULL)
+        drop_earlier_claim(agent, outcome->uuid, outcome->warnings);
+    return outcome;
 }

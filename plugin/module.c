@@ -216,6 +216,15 @@ static GHashTable *take_properties(const struct hugevm_vm *vm)
     return g_steal_pointer(&table);
 }
 
+static int32_t give_result(HvOutcome *outcome, struct hugevm_result **out_result)
+{
+    struct hugevm_result *result = g_new0(struct hugevm_result, 1);
+    result->outcome = outcome;
+    result->json = hv_report_plan_json(outcome);
+    *out_result = result;
+    return HUGEVM_OK;
+}
+
 typedef HvOutcome *(*Begin)(const HvAgent *agent, const HvVm *vm, GError **error);
 
 /* What before_vm_start and plan have in common. */
@@ -251,11 +260,7 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
     HvOutcome *outcome = begin(handle->agent, &request, &cause);
     if (outcome == NULL)
         return fail_with(error, cause);
-    struct hugevm_result *result = g_new0(struct hugevm_result, 1);
-    result->outcome = outcome;
-    result->json = hv_report_plan_json(outcome);
-    *out_result = result;
-    return HUGEVM_OK;
+    return give_result(outcome, out_result);
 }
 
 static int32_t module_before_vm_start(struct hugevm_handle *handle, const struct hugevm_vm *vm,
@@ -346,12 +351,10 @@ static int32_t module_after_vm_destroy(struct hugevm_handle *handle, const struc
     return pass_event(handle, vm, hv_lifecycle_gone, FALSE, error);
 }
 
-static int32_t module_event_not_supported(struct hugevm_handle *handle,
-                                          const struct hugevm_vm_ref *vm,
-                                          struct hugevm_error *error)
+static int32_t module_vm_left(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                              struct hugevm_error *error)
 {
-    (void)handle, (void)vm;
-    return not_supported(error);
+    return pass_event(handle, vm, hv_lifecycle_left, FALSE, error);
 }
 
 static int32_t module_before_vm_dehibernate(struct hugevm_handle *handle,
@@ -359,9 +362,22 @@ static int32_t module_before_vm_dehibernate(struct hugevm_handle *handle,
                                             struct hugevm_result **out_result,
                                             struct hugevm_error *error)
 {
-    (void)handle, (void)vm, (void)out_result;
-    return not_supported(error);
+    return begin_vm(handle, vm, hv_lifecycle_claim_restored, out_result, error);
 }
+
+/* Takes in what the hotplug slots are given. */
+static gboolean take_plug(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                          HvPlug *plug, HvVmRef *out_ref, char **out_uuid)
+{
+    if (handle == NULL || plug->xml == NULL || !take_ref(vm, handle->agent, out_ref, out_uuid))
+        return FALSE;
+    plug->progress = handle->host.progress != NULL ? report_progress : NULL;
+    plug->progress_data = handle;
+    return TRUE;
+}
+
+#define BAD_PLUG                                                                                   \
+    "handle or device_xml is NULL, or hugevm_vm_ref has no size, no valid UUID, or unknown flags"
 
 static int32_t module_before_memory_hotplug(struct hugevm_handle *handle,
                                             const struct hugevm_vm_ref *vm, const char *device_xml,
@@ -369,16 +385,51 @@ static int32_t module_before_memory_hotplug(struct hugevm_handle *handle,
                                             struct hugevm_result **out_result,
                                             struct hugevm_error *error)
 {
-    (void)handle, (void)vm, (void)device_xml, (void)device_xml_bytes, (void)out_result;
-    return not_supported(error);
+    HvVmRef ref;
+    g_autofree char *uuid = NULL;
+    HvPlug plug = {.xml = device_xml, .xml_bytes = device_xml_bytes};
+    GError *cause = NULL;
+    if (out_result == NULL || !take_plug(handle, vm, &plug, &ref, &uuid))
+        return fail_invalid(error, out_result == NULL ? "out_result is NULL" : BAD_PLUG);
+    HvOutcome *outcome = hv_lifecycle_plug(handle->agent, &ref, &plug, &cause);
+    return outcome != NULL ? give_result(outcome, out_result) : fail_with(error, cause);
 }
 
-static int32_t module_hotplug_not_supported(struct hugevm_handle *handle,
+static int32_t end_plug(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm, HvPlug plug,
+                        HvPlugEnd end, struct hugevm_error *error)
+{
+    HvVmRef ref;
+    g_autofree char *uuid = NULL;
+    GError *cause = NULL;
+    if (!take_plug(handle, vm, &plug, &ref, &uuid))
+        return fail_invalid(error, BAD_PLUG);
+    return hv_lifecycle_plug_ended(handle->agent, &ref, &plug, end, &cause)
+               ? HUGEVM_OK
+               : fail_with(error, cause);
+}
+
+static int32_t module_after_memory_hotplug(struct hugevm_handle *handle,
+                                           const struct hugevm_vm_ref *vm, const char *device_xml,
+                                           uint64_t device_xml_bytes, struct hugevm_error *error)
+{
+    HvPlug plug = {.xml = device_xml, .xml_bytes = device_xml_bytes};
+    return end_plug(handle, vm, plug, HV_PLUG_DONE, error);
+}
+
+static int32_t module_memory_hotplug_failed(struct hugevm_handle *handle,
                                             const struct hugevm_vm_ref *vm, const char *device_xml,
                                             uint64_t device_xml_bytes, struct hugevm_error *error)
 {
-    (void)handle, (void)vm, (void)device_xml, (void)device_xml_bytes;
-    return not_supported(error);
+    HvPlug plug = {.xml = device_xml, .xml_bytes = device_xml_bytes};
+    return end_plug(handle, vm, plug, HV_PLUG_FAILED, error);
+}
+
+static int32_t module_after_memory_hotunplug(struct hugevm_handle *handle,
+                                             const struct hugevm_vm_ref *vm, const char *device_xml,
+                                             uint64_t device_xml_bytes, struct hugevm_error *error)
+{
+    HvPlug plug = {.xml = device_xml, .xml_bytes = device_xml_bytes};
+    return end_plug(handle, vm, plug, HV_PLUG_UNDONE, error);
 }
 
 static int32_t module_reconcile_begin(struct hugevm_handle *handle, uint64_t *out_sequence,
@@ -482,15 +533,15 @@ static const struct hugevm_plugin plugin = {
     .after_vm_start = module_after_vm_start,
     .after_vm_destroy = module_after_vm_destroy,
     .before_vm_migrate_destination = module_before_vm_migrate_destination,
-    .after_vm_migrate_destination = module_event_not_supported,
-    .after_vm_migrate_source = module_event_not_supported,
+    .after_vm_migrate_destination = module_after_vm_start,
+    .after_vm_migrate_source = module_vm_left,
     .before_vm_dehibernate = module_before_vm_dehibernate,
-    .after_vm_hibernate = module_event_not_supported,
+    .after_vm_hibernate = module_vm_left,
     .vm_start_failed = module_after_vm_destroy,
     .before_memory_hotplug = module_before_memory_hotplug,
-    .after_memory_hotplug = module_hotplug_not_supported,
-    .memory_hotplug_failed = module_hotplug_not_supported,
-    .after_memory_hotunplug = module_hotplug_not_supported,
+    .after_memory_hotplug = module_after_memory_hotplug,
+    .memory_hotplug_failed = module_memory_hotplug_failed,
+    .after_memory_hotunplug = module_after_memory_hotunplug,
     .reconcile_begin = module_reconcile_begin,
     .reconcile = module_reconcile,
     .get_caps = module_report_not_supported,

@@ -259,14 +259,29 @@ struct hugevm_plugin {
                                              struct hugevm_result **out_result,
                                              struct hugevm_error *error);
 
-    /* Not supported yet: NOT_SUPPORTED. Since 1.0. */
+    /* The incoming VM runs here: as after_vm_start. Since 1.0. */
     int32_t (*after_vm_migrate_destination)(struct hugevm_handle *handle,
                                             const struct hugevm_vm_ref *vm,
                                             struct hugevm_error *error);
+
+    /*
+     * The VM has left this host, and its QEMU has ended or is about to: as after_vm_destroy,
+     * which may still come and then finds nothing, but for a claim that has run: one for a
+     * start to come is never meant. Since 1.0.
+     */
     int32_t (*after_vm_migrate_source)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                        struct hugevm_error *error);
+
+    /*
+     * Before QEMU is started from a saved state: as before_vm_start, for the XML that was
+     * saved. What properties say today counts for nothing. A host that has called
+     * before_vm_start for the same start has its claim corrected, which may mean that
+     * there is none any more (result_generation 0). Since 1.0.
+     */
     int32_t (*before_vm_dehibernate)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
                                      struct hugevm_result **out_result, struct hugevm_error *error);
+
+    /* The VM has been saved, and runs no more: as after_vm_migrate_source. Since 1.0. */
     int32_t (*after_vm_hibernate)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                   struct hugevm_error *error);
 
@@ -276,10 +291,31 @@ struct hugevm_plugin {
     int32_t (*vm_start_failed)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                struct hugevm_error *error);
 
-    /* Memory hotplug, with the device's XML. Not supported yet: NOT_SUPPORTED. Since 1.0. */
+    /*
+     * Before a memory device is plugged into a VM that runs, or virtio-mem is asked to grow:
+     * gets its pages and records a claim for it, beside the VM's. device_xml is one <memory>
+     * element; of virtio-mem that is there already its live one, with <current>, and the new
+     * <requested>. Page size and host nodes are its own or those of its guest cell. A
+     * device without huge pages gets no claim and no look at the pools; nor is a VM without
+     * claim a problem. result_generation names the claim for the next two calls; 0 there: the
+     * one that fits the device. The result's XML is device_xml as it was. The pages are open
+     * to other programs until QEMU has mapped them. May block. Root. *out_result as in
+     * before_vm_start. Errors: INVALID_ARGUMENT, BAD_XML, BAD_CONFIG, CONFLICT (it does not
+     * run), SHORTAGE, TIMEOUT, CANCELLED, PERMISSION, LEDGER, SYSTEM. Since 1.0.
+     */
     int32_t (*before_memory_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                      const char *device_xml, uint64_t device_xml_bytes,
                                      struct hugevm_result **out_result, struct hugevm_error *error);
+
+    /*
+     * How it ended: it is plugged, could not be, or has been unplugged again (also: virtio-mem
+     * was asked to shrink, and has). The VM's claim becomes what its QEMU maps; what was added
+     * and nobody needs goes back. Of virtio-mem the guest may take its part later, and until
+     * the VM ends. Twice, for an unknown VM or device, or never: no harm, as a claim that
+     * nobody reports of is dropped or settled after 60 s by whatever call comes next. May
+     * block for the ledger. Root. Errors: INVALID_ARGUMENT, BAD_XML, TIMEOUT, LEDGER,
+     * PERMISSION, SYSTEM. Since 1.0.
+     */
     int32_t (*after_memory_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                     const char *device_xml, uint64_t device_xml_bytes,
                                     struct hugevm_error *error);

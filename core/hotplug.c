@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Memory devices of a VM that runs. QEMU makes a backend for one as it does for a guest
+ * cell, so a device walks the road of a VM start: a request is made of it and of what the
+ * VM's claim says of its cells, and its pages are a claim of their own.
+ *
+ *   before                the device's claim is made
+ *   after                 it becomes a part of the VM's claim
+ *   failed                it goes, and so do its pages
+ *   nobody says           a look at QEMU decides, HV_PLUG_TIMEOUT_S later at the latest
+ *   unplugged             the VM's claim shrinks to what QEMU maps
+ *
+ * There is no moment that a host could tell of between libvirt's order and QEMU's
+ * mapping: nothing but the ledger keeps the pages until then.
+ */
+#include "lifecycle-private.h"
+
+#include "error.h"
+#include "page-size.h"
+#include "platform.h"
+
+#include <time.h>
+
+#define DIMM_STEP_KIB ((guint64)2 * 1024) /* libvirt rounds up to it */
+
+guint64 hv_boot_seconds(void)
+{
+    struct timespec now = {0};
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (guint64)now.tv_sec;
+}
+
+/* The page size of all the VM's pages; 0: it has several, or none. */
+static guint64 only_size_kib(const HvClaim *vm)
+{
+    guint64 size_kib = vm->needs->len > 0 ? g_array_index(vm->needs, HvNeed, 0).size_kib : 0;
+    for (guint i = 0; i < vm->needs->len; i++)
+        if (g_array_index(vm->needs, HvNeed, i).size_kib != size_kib)
+            return 0;
+    return size_kib;
+}
+
+/* A domain that has no memory but the device's; vm NULL: the VM has no huge pages. */
+static HvDomain *domain_of_device(const HvMemoryDevice *device, const HvClaim *vm)
+{
+    HvDomain *domain = hv_domain_new();
+    domain->uuid = g_uuid_string_random();
+    domain->name = g_strdup(vm != NULL ? vm->name : NULL);
+    domain->has_cells = TRUE;
+    domain->may_discard = TRUE;
+    for (guint i = 0; vm != NULL && i < vm->cells->len; i++) {
+        const HvCellRule *rule = &g_array_index(vm->cells, HvCellRule, i);
+        HvCell cell = {.id = rule->cell,
+                       .page_kib = rule->page_kib,
+                       .placement.nodes = rule->nodes,
+                       .is_shared = vm->shared};
+        g_array_append_val(domain->cells, cell);
+    }
+    if (vm != NULL && vm->cells->len == 0) /* claimed by an older version */
+        domain->page_kib = only_size_kib(vm);
+    HvMemoryDevice growth = *device;
+    growth.memory_kib = hv_minus(device->memory_kib, device->current_kib);
+    g_array_append_val(domain->devices, growth);
+    return domain;
+}
+
+static gboolean has_huge_pages(const HvDomain *domain, guint64 base_page_kib)
+{
+    const HvMemoryDevice *device = &g_array_index(domain->devices, HvMemoryDevice, 0);
+    guint64 page_kib = device->page_kib != 0 ? device->page_kib : domain->page_kib;
+    for (guint i = 0; device->page_kib == 0 && i < domain->cells->len; i++) {
+        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
+        if (cell->id == device->cell)
+            page_kib = cell->page_kib;
+    }
+    return device->model != HV_MEMORY_NOT_COUNTED && device->memory_kib > 0 && page_kib != 0 &&
+           page_kib != base_page_kib;
+}
+
+/* The ledger as it is; NULL without an error where hugevm has never claimed anything. */
+static gboolean read_ledger(const HvAgent *agent, HvLedger **out_ledger, GError **error)
+{
+    g_autoptr(HvStore) store = NULL;
+    *out_ledger = NULL;
+    if (!hv_store_open_existing(agent, &store, error))
+        return FALSE;
+    if (store != NULL)
+        *out_ledger = hv_store_read(store, error);
+    return store == NULL || *out_ledger != NULL;
+}
+
+/* Fills start->asked from the device; FALSE without an error: hugevm is switched off. */
+static gboolean make_request(HvStart *start, GError **error)
+{
+    const HvAgent *agent = start->agent;
+    g_autoptr(HvProperties) none = hv_properties_none();
+    start->settings = hv_settings_load(agent->root, (const char *const *)agent->conf_files, error);
+    if (start->settings == NULL || !start->settings->enabled)
+        return FALSE;
+    start->snapshot = hv_snapshot_read(agent->root, error);
+    if (start->snapshot == NULL)
+        return FALSE;
+    start->asked =
+        hv_request_new(start->domain, none, NULL, start->settings, start->snapshot, error);
+    if (start->asked == NULL)
+        return FALSE;
+    start->asked->open.bind = HV_BIND_NONE; /* libvirt has decided where */
+    start->outcome->request = hv_request_copy(start->asked);
+    return TRUE;
+}
+
+/* Where the VM is: its claim knows, or /proc. */
+static HvProcess find_qemu(const HvAgent *agent, const HvVmRef *ref, const HvClaim *vm)
+{
+    if (ref->qemu_pid != 0)
+        return hv_process_identify(agent->root, ref->qemu_pid);
+    return vm != NULL ? hv_claim_live_qemu(agent->root, vm)
+                      : hv_process_find_qemu(agent->root, ref->uuid);
+}
+
+static gboolean check_runs(const HvStart *start, const HvClaim *vm, GError **error)
+{
+    if (vm == NULL || start->qemu.pid != 0)
+        return TRUE;
+    hv_set_error(error, HV_ERROR_CONFLICT,
+                 "put the memory into the XML that the VM is started with",
+                 "VM %s does not run: nothing can be plugged into it", vm->uuid);
+    return FALSE;
+}
+
+HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvPlug *plug,
+                             GError **error)
+{
+    HvMemoryDevice device;
+    g_autoptr(HvLedger) ledger = NULL;
+    g_autoptr(GError) local = NULL;
+    const HvVm vm = {.xml = plug->xml,
+                     .xml_bytes = plug->xml_bytes,
+                     .host_waits = ref->host_waits,
+                     .progress = plug->progress,
+                     .progress_data = plug->progress_data};
+    if (!hv_memory_device_parse(plug->xml, plug->xml_bytes, &device, error) ||
+        !read_ledger(agent, &ledger, error))
+        return NULL;
+    const HvClaim *claim = ledger != NULL ? hv_ledger_claim(ledger, ref->uuid) : NULL;
+    g_auto(HvStart) start = {.agent = agent, .vm = &vm, .device_of = ref->uuid};
+    start.domain = domain_of_device(&device, claim);
+    start.outcome = hv_outcome_new(&vm, start.domain, error);
+    if (start.outcome == NULL)
+        return NULL;
+    g_free(start.outcome->uuid);
+    start.outcome->uuid = g_strdup(ref->uuid);
+    if (!has_huge_pages(start.domain, hv_platform_base_page_kib(agent->root)))
+        return g_steal_pointer(&start.outcome);
+    start.qemu = find_qemu(agent, ref, claim);
+    if (!check_runs(&start, claim, error))
+        return NULL;
+    if (!make_request(&start, &local)) {
+        if (local == NULL)
+            return g_steal_pointer(&start.outcome);
+        g_propagate_error(error, g_steal_pointer(&local));
+        return NULL;
+    }
+    for (guint i = 0; i < start.asked->warnings->len; i++)
+        g_ptr_array_add(start.outcome->warnings,
+                        g_strdup(g_ptr_array_index(start.asked->warnings, i)));
+    return hv_start_take_device(&start, error) ? g_steal_pointer(&start.outcome) : NULL;
+}
+
+/* --- how it ended ---------------------------------------------------------------------------- */
+
+/* As many pages as the device takes, of whatever size it has them. */
+static gboolean fits(const HvClaim *claim, const HvMemoryDevice *device)
+{
+    guint64 wanted_kib = hv_minus(device->memory_kib, device->current_kib);
+    guint64 has_kib = hv_needs_kib(claim->needs);
+    guint64 size_kib = only_size_kib(claim);
+    return size_kib != 0 && (device->page_kib == 0 || device->page_kib == size_kib) &&
+           has_kib >= wanted_kib && has_kib - wanted_kib < MAX(size_kib, DIMM_STEP_KIB);
+}
+
+/* The claim that is meant; NULL: there is none, or it has been settled. */
+static HvClaim *find_device(const HvLedger *ledger, const HvVmRef *ref,
+                            const HvMemoryDevice *device)
+{
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (g_strcmp0(claim->device_of, ref->uuid) != 0 || claim->since_s == 0)
+            continue;
+        if (ref->generation != 0 ? claim->generation == ref->generation : fits(claim, device))
+            return claim;
+    }
+    return NULL;
+}
+
+/*
+ * The look at QEMU settles what was plugged, if it can be taken; of virtio-mem the guest takes
+ * its part later. What is still there after that was plugged where nobody can look, or
+ * was not plugged at all. TRUE if that changed anything.
+ */
+static gboolean end_plug(const HvAgent *agent, HvLedger *ledger, const HvVmRef *ref,
+                         const HvMemoryDevice *asked, HvPlugEnd end)
+{
+    static const HvFollowWhy why[] = {[HV_PLUG_DONE] = HV_FOLLOW_SEEN,
+                                      [HV_PLUG_FAILED] = HV_FOLLOW_SEEN,
+                                      [HV_PLUG_UNDONE] = HV_FOLLOW_UNPLUGGED};
+    HvClaim *device = end != HV_PLUG_UNDONE ? find_device(ledger, ref, asked) : NULL;
+    guint64 generation = device != NULL ? device->generation : 0;
+    gboolean is_known = device != NULL;
+    if (is_known && end == HV_PLUG_FAILED) {
+        g_ptr_array_remove(ledger->claims, device);
+        generation = 0;
+    }
+    HvClaim *vm = hv_ledger_claim(ledger, ref->uuid);
+    HvFollowed followed =
+        vm != NULL ? hv_ledger_follow_vm(agent->root, ledger, vm, why[end]) : HV_FOLLOWED_NOT;
+    const HvVmRef same = {.uuid = ref->uuid, .generation = generation};
+    device = generation != 0 ? find_device(ledger, &same, asked) : NULL;
+    if (device == NULL)
+        return is_known || followed == HV_FOLLOWED_CHANGED;
+    if (followed == HV_FOLLOWED_NOT)
+        hv_ledger_settle_device(agent->root, ledger, device);
+    else if (asked->model == HV_MEMORY_VIRTIO_MEM)
+        device->since_s = 0; /* to come, as long as the VM runs */
+    else
+        g_ptr_array_remove(ledger->claims, device);
+    return TRUE;
+}
+
+gboolean hv_lifecycle_plug_ended(const HvAgent *agent, const HvVmRef *ref, const HvPlug *plug,
+                                 HvPlugEnd end, GError **error)
+{
+    HvMemoryDevice device;
+    g_autoptr(HvStore) store = NULL;
+    if (!hv_memory_device_parse(plug->xml, plug->xml_bytes, &device, error) ||
+        !hv_store_open_existing(agent, &store, error))
+        return FALSE;
+    if (store == NULL)
+        return TRUE;
+    gint64 deadline_us = hv_event_deadline_us(agent, ref);
+    g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
+    if (transaction == NULL)
+        return FALSE;
+    transaction->is_changed = end_plug(agent, transaction->ledger, ref, &device, end);
+    if (!hv_transaction_commit(transaction, error))
+        return FALSE;
+    g_clear_pointer(&transaction, hv_transaction_end);
+    if (!hv_give_back_if_idle(agent, store, error))
+        return FALSE;
+    hv_hand_over(agent, store);
+    return TRUE;
+}

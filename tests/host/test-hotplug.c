@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Memory devices that come and go while a VM runs, reported or not. The VM has 30 pages
+ * of 2 MiB on each of two nodes, whose pools are empty but for it; QEMU is process 2000.
+ */
+#include "vm-fixture.h"
+
+#include "error.h"
+
+#define EMPTY_NODES                                                                                \
+    "arch x86_64\nmem available=33554432 default=2048\nsize 2048\n"                                \
+    "node 0 total=16777216 free=16777216\nnode 1 total=16777216 free=16777216\n"                   \
+    "pool 0 2048\npool 1 2048\n"
+
+#define QEMU 2000
+#define DIMM_ON(cell)                                                                              \
+    "<memory model='dimm'><target><size unit='MiB'>16</size><node>" cell "</node></target></"      \
+    "memory>"
+#define DIMM DIMM_ON("1") /* 8 pages of node 1, as its guest cell */
+
+/* The clock by which a plugging takes too long. */
+static guint64 now_s;
+guint64 __wrap_hv_boot_seconds(void);
+guint64 __wrap_hv_boot_seconds(void)
+{
+    return now_s;
+}
+
+/* What QEMU maps on each node: pages, and of these virtio-mem's, touched. */
+typedef struct {
+    guint64 pages[2];
+    guint64 elastic_pages;
+} Mapped;
+
+static Mapped mapped;
+
+/* Mappings of QEMU as the kernel shows them: what virtio-mem may become is far larger. */
+static void show_memory(void)
+{
+    guint64 kib = (mapped.pages[0] + mapped.pages[1]) * SIZE_2M;
+    guint64 elastic_kib = mapped.elastic_pages * SIZE_2M;
+    tree_printf(fake.directory, "/proc/2000/status",
+                "Name:\tqemu\nUid:\t107\t107\nHugetlbPages:\t%" G_GUINT64_FORMAT " kB\n",
+                kib + elastic_kib);
+    tree_printf(fake.directory, "/proc/2000/smaps",
+                "%012" G_GINT64_MODIFIER "x-%012" G_GINT64_MODIFIER
+                "x rw-p 00000000 00:1c 7 /dev/hugepages/a\n"
+                "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
+                "VmFlags: rd wr mr mw me de ht\n"
+                "7f0000000000-7f0040000000 rw-p 00000000 00:1c 8 /dev/hugepages/b\n"
+                "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
+                "VmFlags: rd wr mr mw me de nr ht\n",
+                (guint64)1 << 32, ((guint64)1 << 32) + kib * 1024, kib, elastic_kib);
+    tree_printf(fake.directory, "/proc/2000/numa_maps",
+                "100000000 default file=/a huge dirty=1 N0=%" G_GUINT64_FORMAT
+                " N1=%" G_GUINT64_FORMAT " kernelpagesize_kB=2048\n"
+                "7f0000000000 default file=/b huge dirty=1 N1=%" G_GUINT64_FORMAT
+                " kernelpagesize_kB=2048\n",
+                mapped.pages[0], mapped.pages[1], mapped.elastic_pages);
+}
+
+/* QEMU maps so many pages more (less) of a node. */
+static void map(int node, int pages)
+{
+    mapped.pages[node] += (guint64)pages;
+    if (pages > 0)
+        fake_use(node, SIZE_2M, (guint64)pages);
+    else
+        fake_unuse(node, SIZE_2M, (guint64)-pages);
+    show_memory();
+}
+
+/* The guest takes so many pages of virtio-mem on node 1, or leaves them. */
+static void take(int pages)
+{
+    mapped.elastic_pages += (guint64)pages;
+    if (pages > 0)
+        fake_use(1, SIZE_2M, (guint64)pages);
+    else
+        fake_unuse(1, SIZE_2M, (guint64)-pages);
+    show_memory();
+}
+
+/* A VM that runs on 30 pages of each node. */
+static void start_vm(const Host *host)
+{
+    mapped = (Mapped){0};
+    claim_vm(host->agent, UUID_A, 60, 60);
+    set_qemu(QEMU, UUID_A);
+    map(0, 30);
+    map(1, 30);
+    tell(hv_lifecycle_started, host->agent, UUID_A, 0, QEMU);
+    assert_counts(1, SIZE_2M, 30, 0, 0);
+}
+
+static void assert_as_before(void)
+{
+    g_autoptr(HvLedger) ledger = read_ledger();
+    assert_counts(0, SIZE_2M, 0, 0, 0);
+    assert_counts(1, SIZE_2M, 0, 0, 0);
+    g_assert_cmpuint(ledger->claims->len, ==, 0);
+    g_assert_cmpuint(ledger->grown->len, ==, 0);
+}
+
+static void end_vm(const Host *host)
+{
+    end_process(QEMU);
+    fake_unuse(0, SIZE_2M, mapped.pages[0]);
+    fake_unuse(1, SIZE_2M, mapped.pages[1] + mapped.elastic_pages);
+    tell(hv_lifecycle_gone, host->agent, UUID_A, 0, 0);
+    assert_as_before();
+}
+
+static HvOutcome *try_plug(const Host *host, const char *uuid, const char *xml, GError **error)
+{
+    const HvVmRef vm = {.uuid = uuid};
+    const HvPlug plug = {.xml = xml, .xml_bytes = strlen(xml)};
+    return hv_lifecycle_plug(host->agent, &vm, &plug, error);
+}
+
+/* The generation of the device's claim. */
+static guint64 plug(const Host *host, const char *xml)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(HvOutcome) outcome = try_plug(host, UUID_A, xml, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(outcome->uuid, ==, UUID_A);
+    g_assert_cmpstr(outcome->xml, ==, xml);
+    return outcome->generation;
+}
+
+static void report(const Host *host, HvPlugEnd end, guint64 generation, const char *xml)
+{
+    g_autoptr(GError) error = NULL;
+    const HvVmRef vm = {.uuid = UUID_A, .generation = generation};
+    const HvPlug plug_of = {.xml = xml, .xml_bytes = strlen(xml)};
+    gboolean is_good = hv_lifecycle_plug_ended(host->agent, &vm, &plug_of, end, &error);
+    g_assert_no_error(error);
+    g_assert_true(is_good);
+}
+
+static guint64 pages_of_vm(void)
+{
+    g_autoptr(HvLedger) ledger = read_ledger();
+    const HvClaim *claim = hv_ledger_claim(ledger, UUID_A);
+    return claim != NULL ? hv_needs_pages(claim->needs, SIZE_2M) : 0;
+}
+
+/* Pages that claims of memory devices keep. */
+static guint64 pages_of_devices(void)
+{
+    guint64 pages = 0;
+    g_autoptr(HvLedger) ledger = read_ledger();
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (claim->device_of != NULL)
+            pages += hv_needs_pages(claim->needs, SIZE_2M);
+    }
+    return pages;
+}
+
+static void host_without_vm(Host *host)
+{
+    now_s = 1000;
+    fake_init(EMPTY_NODES DYNAMIC);
+    host->agent = new_agent(1000);
+}
+
+static void host_begin(Host *host)
+{
+    host_without_vm(host);
+    tree_write(fake.directory, "/sys/devices/system/node/has_memory", "0-1\n");
+    start_vm(host);
+}
+
+static void assert_claimed(guint64 vm_pages, guint64 device_pages)
+{
+    g_assert_cmpuint(pages_of_vm(), ==, vm_pages);
+    g_assert_cmpuint(pages_of_devices(), ==, device_pages);
+}
+
+static void test_dimm_comes_and_goes(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 generation = plug(&host, DIMM);
+    g_assert_cmpuint(generation, !=, 0);
+    assert_counts(1, SIZE_2M, 38, 8, 0); /* its guest cell is bound there */
+    assert_claimed(60, 8);
+    map(1, 8);
+    report(&host, HV_PLUG_DONE, generation, DIMM);
+    assert_claimed(68, 0);
+    map(1, -8);
+    report(&host, HV_PLUG_UNDONE, 0, DIMM);
+    assert_claimed(60, 0);
+    assert_counts(1, SIZE_2M, 30, 0, 0);
+    end_vm(&host);
+}
+
+static void test_events_may_come_twice_without_a_name_and_after_the_end(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    plug(&host, DIMM);
+    map(1, 8);
+    for (guint i = 0; i < 2; i++) {
+        report(&host, HV_PLUG_DONE, 0, DIMM);
+        assert_claimed(68, 0);
+    }
+    report(&host, HV_PLUG_FAILED, 0, DIMM); /* a lie: QEMU has it */
+    assert_claimed(68, 0);
+    map(1, -8);
+    for (guint i = 0; i < 2; i++) {
+        report(&host, HV_PLUG_UNDONE, 0, DIMM);
+        assert_claimed(60, 0);
+    }
+    end_vm(&host);
+    for (HvPlugEnd end = HV_PLUG_DONE; end <= HV_PLUG_UNDONE; end++)
+        report(&host, end, 0, DIMM);
+    assert_as_before();
+}
+
+static void test_plugging_that_fails_gives_back(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    report(&host, HV_PLUG_FAILED, plug(&host, DIMM), DIMM);
+    assert_claimed(60, 0);
+    assert_counts(1, SIZE_2M, 30, 0, 0);
+    end_vm(&host);
+}
+
+static void test_two_devices_are_told_apart(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 first = plug(&host, DIMM);
+    guint64 second = plug(&host, DIMM_ON("0"));
+    assert_counts(0, SIZE_2M, 38, 8, 0);
+    assert_counts(1, SIZE_2M, 38, 8, 0);
+    report(&host, HV_PLUG_FAILED, second, DIMM_ON("0"));
+    assert_counts(0, SIZE_2M, 30, 0, 0);
+    assert_counts(1, SIZE_2M, 38, 8, 0);
+    map(1, 8);
+    report(&host, HV_PLUG_DONE, first, DIMM);
+    assert_claimed(68, 0);
+    end_vm(&host);
+}
+
+static void test_claim_that_nobody_reports_ends(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    plug(&host, DIMM);
+    now_s += 59;
+    recover(host.agent);
+    assert_claimed(60, 8);
+    now_s += 1;
+    recover(host.agent);
+    assert_claimed(60, 0);
+    assert_counts(1, SIZE_2M, 30, 0, 0);
+    end_vm(&host);
+}
+
+static void test_device_that_nobody_reports_is_seen(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    plug(&host, DIMM);
+    map(1, 8);
+    recover(host.agent);
+    assert_claimed(68, 0);
+    now_s += 1000;
+    recover(host.agent);
+    assert_claimed(68, 0);
+    end_vm(&host);
+}
+
+/* libvirt has no hook for it: pages of the administrator go, and come back. */
+static void test_device_that_nobody_asked_for_is_seen(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    fake_resize_node(1, SIZE_2M, 50);
+    map(1, 8);
+    recover(host.agent);
+    assert_claimed(68, 0);
+    map(1, -8);
+    recover(host.agent);
+    assert_claimed(60, 0);
+    assert_counts(1, SIZE_2M, 50, 20, 0);
+    end_process(QEMU);
+    fake_unuse(0, SIZE_2M, 30);
+    fake_unuse(1, SIZE_2M, 30);
+    tell(hv_lifecycle_gone, host.agent, UUID_A, 0, 0);
+    assert_counts(1, SIZE_2M, 20, 20, 0);
+}
+
+static void test_vm_that_ends_takes_its_devices_along(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    plug(&host, DIMM);
+    end_vm(&host);
+}
+
+static void test_list_of_running_vms_spares_devices(void)
+{
+    static const char *const running[] = {UUID_A, NULL};
+    g_autoptr(GError) error = NULL;
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    plug(&host, DIMM);
+    const HvRunning list = {.sequence = 99, .uuids = running, .owner_name = "test"};
+    g_assert_true(hv_lifecycle_reconcile(host.agent, &list, &error));
+    assert_claimed(60, 8);
+    end_vm(&host);
+}
+
+static void test_other_vms_cannot_have_the_pages_of_a_device(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    plug(&host, DIMM);
+    fake.room_kib[1] = 0;
+    g_autofree char *xml = vm_xml(UUID_B, 0, 2);
+    g_autoptr(HvOutcome) outcome = try_claim(host.agent, xml, NULL, &error);
+    g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    g_assert_null(outcome);
+    end_vm(&host);
+}
+
+static void test_shortage_leaves_everything_as_it_was(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    fake.room_kib[1] = 4 * SIZE_2M;
+    g_autoptr(HvOutcome) outcome = try_plug(&host, UUID_A, DIMM, &error);
+    g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    g_assert_null(outcome);
+    assert_claimed(60, 0);
+    assert_counts(1, SIZE_2M, 30, 0, 0);
+    end_vm(&host);
+}
+
+static void test_devices_without_huge_pages_leave_no_trace(void)
+{
+    static const char *const devices[] = {
+        "<memory model='nvdimm'><source><path>/x</path></source><target><size>1048576</size>"
+        "<node>0</node></target></memory>",
+        "<memory model='dimm'><source><pagesize>4</pagesize></source><target><size>16384</size>"
+        "<node>0</node></target></memory>",
+        "<memory model='virtio-mem'><target><size>16384</size><requested>0</requested>"
+        "<node>0</node></target></memory>"};
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint n_writes = fake.n_writes;
+    for (guint i = 0; i < G_N_ELEMENTS(devices); i++) {
+        g_assert_cmpuint(plug(&host, devices[i]), ==, 0);
+        assert_claimed(60, 0);
+    }
+    g_assert_cmpuint(fake.n_writes, ==, n_writes);
+    end_vm(&host);
+}
+
+static void test_bad_input_is_refused(void)
+{
+    static const char *const devices[] = {"", "<memory", "<domain/>", "<memory model='dimm'/>",
+                                          "<memory model='tape'><target/></memory>"};
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    for (guint i = 0; i < G_N_ELEMENTS(devices); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(HvOutcome) outcome = try_plug(&host, UUID_A, devices[i], &error);
+        g_assert_error(error, HV_ERROR, HV_ERROR_XML);
+        g_assert_null(outcome);
+    }
+    assert_claimed(60, 0);
+    end_vm(&host);
+}
+
+static void test_vm_that_does_not_run_has_nothing_plugged_in(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(Host) host = {0};
+    host_without_vm(&host);
+    claim_vm(host.agent, UUID_A, 60, 60);
+    g_autoptr(HvOutcome) outcome = try_plug(&host, UUID_A, DIMM, &error);
+    g_assert_error(error, HV_ERROR, HV_ERROR_CONFLICT);
+    g_assert_null(outcome);
+    tell(hv_lifecycle_gone, host.agent, UUID_A, 0, 0);
+    assert_as_before();
+}
+
+/* A VM on normal pages gets a DIMM on huge ones: from then on it has a claim. */
+static void test_first_huge_pages_of_a_vm(void)
+{
+    static const char xml[] = "<memory model='dimm'><source><pagesize unit='MiB'>2</pagesize>"
+                              "<nodemask>0</nodemask></source><target><size unit='MiB'>24</size>"
+                              "<node>0</node></target></memory>";
+    g_auto(Host) host = {0};
+    host_without_vm(&host);
+    mapped = (Mapped){0};
+    guint64 generation = plug(&host, xml);
+    assert_counts(0, SIZE_2M, 12, 12, 0);
+    set_qemu(QEMU, UUID_A);
+    map(0, 12);
+    report(&host, HV_PLUG_DONE, generation, xml);
+    assert_claimed(12, 0);
+    g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_RUNNING);
+    end_vm(&host);
+}
+
+#define GROW(current, requested)                                                                   \
+    "<memory model='virtio-mem'><source><pagesize unit='MiB'>2</pagesize></source><target>"        \
+    "<size unit='MiB'>1024</size><requested unit='MiB'>" requested                                 \
+    "</requested><current unit='MiB'>" current "</current><node>1</node></target></memory>"
+
+/* What the guest may take is kept for it until it does, whatever it does in between. */
+static void test_virtio_mem_grows_as_the_guest_takes_it(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 generation = plug(&host, GROW("0", "16"));
+    report(&host, HV_PLUG_DONE, generation, GROW("0", "16"));
+    assert_claimed(60, 8);
+    take(3);
+    now_s += 1000;
+    recover(host.agent);
+    assert_claimed(63, 5);
+    assert_counts(1, SIZE_2M, 38, 5, 0);
+    take(-3); /* it reboots */
+    recover(host.agent);
+    assert_claimed(60, 8);
+    assert_counts(1, SIZE_2M, 38, 8, 0);
+    take(8);
+    recover(host.agent);
+    assert_claimed(68, 0);
+    generation = plug(&host, GROW("16", "20"));
+    assert_claimed(68, 2);
+    take(2);
+    report(&host, HV_PLUG_DONE, generation, GROW("16", "20"));
+    assert_claimed(70, 0);
+    take(-6);
+    report(&host, HV_PLUG_UNDONE, 0, GROW("8", "8"));
+    assert_claimed(64, 0);
+    assert_counts(1, SIZE_2M, 34, 0, 0);
+    end_vm(&host);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/hotplug/a dimm comes and goes", test_dimm_comes_and_goes);
+    g_test_add_func("/hotplug/events may come twice, without a name, and after the end",
+                    test_events_may_come_twice_without_a_name_and_after_the_end);
+    g_test_add_func("/hotplug/plugging that fails gives back", test_plugging_that_fails_gives_back);
+    g_test_add_func("/hotplug/two devices are told apart", test_two_devices_are_told_apart);
+    g_test_add_func("/hotplug/a claim that nobody reports ends",
+                    test_claim_that_nobody_reports_ends);
+    g_test_add_func("/hotplug/a device that nobody reports is seen",
+                    test_device_that_nobody_reports_is_seen);
+    g_test_add_func("/hotplug/a device that nobody asked for is seen",
+                    test_device_that_nobody_asked_for_is_seen);
+    g_test_add_func("/hotplug/a VM that ends takes its devices along",
+                    test_vm_that_ends_takes_its_devices_along);
+    g_test_add_func("/hotplug/a list of running VMs spares devices",
+                    test_list_of_running_vms_spares_devices);
+    g_test_add_func("/hotplug/other VMs cannot have the pages of a device",
+                    test_other_vms_cannot_have_the_pages_of_a_device);
+    g_test_add_func("/hotplug/a shortage leaves everything as it was",
+                    test_shortage_leaves_everything_as_it_was);
+    g_test_add_func("/hotplug/devices without huge pages leave no trace",
+                    test_devices_without_huge_pages_leave_no_trace);
+    g_test_add_func("/hotplug/bad input is refused", test_bad_input_is_refused);
+    g_test_add_func("/hotplug/a VM that does not run has nothing plugged in",
+                    test_vm_that_does_not_run_has_nothing_plugged_in);
+    g_test_add_func("/hotplug/the first huge pages of a VM", test_first_huge_pages_of_a_vm);
+    g_test_add_func("/hotplug/virtio-mem grows as the guest takes it",
+                    test_virtio_mem_grows_as_the_guest_takes_it);
+    return g_test_run();
+}
