@@ -2,11 +2,13 @@
 /*
  * Reading is strict: a member that is missing, of another type, negative or out
  * of place makes the whole text "damaged". Half a ledger is worse than none, since
- * grown pages that it forgot would never be given back.
+ * grown pages that it forgot would never be given back. Missing may be only what the
+ * first versions did not write yet ("later").
  */
 #include "ledger-json.h"
 
 #include "domain-xml.h"
+#include "ledger-unknown.h"
 
 #include <json-glib/json-glib.h>
 #include <string.h>
@@ -164,7 +166,8 @@ char *hv_ledger_to_json(const HvLedger *ledger, const char *boot_id)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
     json_builder_begin_object(builder);
-    add_u64(builder, "format", HV_LEDGER_FORMAT);
+    add_u64(builder, "format", MAX(ledger->format, HV_LEDGER_FORMAT));
+    add_u64(builder, "min_reader_format", MAX(ledger->min_reader_format, HV_LEDGER_MIN_READER));
     add_text(builder, "boot_id", boot_id);
     add_u64(builder, "last_generation", ledger->last_generation);
     add_boolean(builder, "handover_failed", ledger->handover_failed);
@@ -177,6 +180,8 @@ char *hv_ledger_to_json(const HvLedger *ledger, const char *boot_id)
     json_builder_end_object(builder);
 
     g_autoptr(JsonNode) node = json_builder_get_root(builder);
+    if (ledger->as_read != NULL)
+        hv_ledger_add_unknown(json_node_get_object(node), ledger->as_read);
     return json_to_string(node, TRUE);
 }
 
@@ -198,6 +203,19 @@ static gboolean get_boolean(JsonObject *object, const char *name, gboolean *out_
         return FALSE;
     *out_value = json_node_get_boolean(node);
     return TRUE;
+}
+
+/* As those two; absent is 0 and no: versions before the member wrote none. */
+static gboolean get_later_u64(JsonObject *object, const char *name, guint64 *out_value)
+{
+    *out_value = 0;
+    return !json_object_has_member(object, name) || get_u64(object, name, out_value);
+}
+
+static gboolean get_later_boolean(JsonObject *object, const char *name, gboolean *out_value)
+{
+    *out_value = FALSE;
+    return !json_object_has_member(object, name) || get_boolean(object, name, out_value);
 }
 
 static gboolean get_node_id(JsonObject *object, int *out_node)
@@ -257,6 +275,13 @@ static gboolean read_array(JsonObject *object, const char *name, gpointer to, Re
     return TRUE;
 }
 
+/* As that; absent is an empty one. */
+static gboolean read_later_array(JsonObject *object, const char *name, gpointer to,
+                                 ReadElement read)
+{
+    return !json_object_has_member(object, name) || read_array(object, name, to, read);
+}
+
 static gboolean read_grown(JsonObject *object, gpointer to)
 {
     HvLedger *ledger = to;
@@ -264,8 +289,8 @@ static gboolean read_grown(JsonObject *object, gpointer to)
     if (!get_node_id(object, &grown.node) || !get_size(object, &grown.size_kib) ||
         !get_u64(object, "grown_pages", &grown.grown_pages) ||
         !get_u64(object, "persistent_pages", &grown.persistent_pages) ||
-        !get_u64(object, "handed_pages", &grown.handed_pages) ||
-        !get_u64(object, "regained_pages", &grown.regained_pages))
+        !get_later_u64(object, "handed_pages", &grown.handed_pages) ||
+        !get_later_u64(object, "regained_pages", &grown.regained_pages))
         return FALSE;
     g_array_append_val(ledger->grown, grown);
     return TRUE;
@@ -278,8 +303,8 @@ static gboolean read_intent(JsonObject *object, gpointer to)
     if (!get_node_id(object, &intent.node) || !get_size(object, &intent.size_kib) ||
         !get_u64(object, "before_pages", &intent.before_pages) ||
         !get_u64(object, "target_pages", &intent.target_pages) ||
-        !get_u64(object, "others_pages", &intent.others_pages) ||
-        !get_boolean(object, "is_handover", &intent.is_handover))
+        !get_later_u64(object, "others_pages", &intent.others_pages) ||
+        !get_later_boolean(object, "is_handover", &intent.is_handover))
         return FALSE;
     g_array_append_val(ledger->intents, intent);
     return TRUE;
@@ -360,11 +385,9 @@ static gboolean is_uuid(const char *text)
 /* What not every claim has. */
 static gboolean read_optional(JsonObject *object, HvClaim *claim)
 {
-    if (json_object_has_member(object, "placed") &&
-        !read_array(object, "placed", claim->placed, read_need))
-        return FALSE;
-    if (json_object_has_member(object, "cells") &&
-        !read_array(object, "cells", claim->cells, read_cell))
+    if (!read_later_array(object, "placed", claim->placed, read_need) ||
+        !read_later_array(object, "cells", claim->cells, read_cell) ||
+        !read_later_array(object, "files", claim->files, read_file))
         return FALSE;
     if (!json_object_has_member(object, "device_of"))
         return TRUE;
@@ -386,14 +409,13 @@ static gboolean read_claim(JsonObject *object, gpointer to)
     return is_uuid(claim->uuid) && claim->owner_name != NULL &&
            copy_text_or_null(object, "name", &claim->name) &&
            get_boolean(object, "shared", &claim->shared) &&
-           get_boolean(object, "from_hugetlbfs", &claim->from_hugetlbfs) &&
-           get_boolean(object, "may_hand_over", &claim->may_hand_over) &&
-           get_boolean(object, "is_handed_over", &claim->is_handed_over) &&
+           get_later_boolean(object, "from_hugetlbfs", &claim->from_hugetlbfs) &&
+           get_later_boolean(object, "may_hand_over", &claim->may_hand_over) &&
+           get_later_boolean(object, "is_handed_over", &claim->is_handed_over) &&
            get_u64(object, "generation", &claim->generation) && read_state(object, &claim->state) &&
            read_process(object, "owner", &claim->owner) &&
            read_process(object, "qemu", &claim->qemu) &&
-           read_array(object, "needs", claim->needs, read_need) && read_optional(object, claim) &&
-           read_array(object, "files", claim->files, read_file);
+           read_array(object, "needs", claim->needs, read_need) && read_optional(object, claim);
 }
 
 /* Behind a string's first quote: behind its last one, or the end of the text. */
@@ -467,6 +489,16 @@ static gboolean has_duplicates(const HvLedger *ledger)
     return !is_new;
 }
 
+/* Which readers it is for: before this was said, those of its own format. */
+static gboolean read_formats(JsonObject *object, HvLedger *ledger)
+{
+    if (!get_u64(object, "format", &ledger->format))
+        return FALSE;
+    ledger->min_reader_format = ledger->format;
+    return !json_object_has_member(object, "min_reader_format") ||
+           get_u64(object, "min_reader_format", &ledger->min_reader_format);
+}
+
 HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger **out_ledger)
 {
     *out_ledger = NULL;
@@ -474,9 +506,9 @@ HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger
     if (!is_plain(text) || !json_parser_load_from_data(parser, text, -1, NULL))
         return HV_LEDGER_TEXT_DAMAGED;
     JsonNode *root = json_parser_get_root(parser);
-    guint64 format;
+    g_autoptr(HvLedger) ledger = hv_ledger_new();
     if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root) ||
-        !get_u64(json_node_get_object(root), "format", &format))
+        !read_formats(json_node_get_object(root), ledger))
         return HV_LEDGER_TEXT_DAMAGED;
     JsonObject *object = json_node_get_object(root);
     const char *written_in = get_text(object, "boot_id");
@@ -487,17 +519,18 @@ HvLedgerText hv_ledger_from_json(const char *text, const char *boot_id, HvLedger
         *out_ledger = hv_ledger_new();
         return HV_LEDGER_TEXT_OTHER_BOOT;
     }
-    if (format > HV_LEDGER_FORMAT)
+    if (ledger->min_reader_format > HV_LEDGER_FORMAT)
         return HV_LEDGER_TEXT_NEWER_FORMAT;
 
-    g_autoptr(HvLedger) ledger = hv_ledger_new();
     if (!get_u64(object, "last_generation", &ledger->last_generation) ||
-        !get_boolean(object, "handover_failed", &ledger->handover_failed) ||
+        !get_later_boolean(object, "handover_failed", &ledger->handover_failed) ||
         !read_array(object, "grown", ledger, read_grown) ||
         !read_array(object, "intents", ledger, read_intent) ||
         !read_array(object, "claims", ledger, read_claim) ||
         ledger->last_generation > MAX_GENERATION || has_duplicates(ledger))
         return HV_LEDGER_TEXT_DAMAGED;
+    if (hv_ledger_has_unknown(object))
+        ledger->as_read = json_object_ref(object);
     *out_ledger = g_steal_pointer(&ledger);
     return HV_LEDGER_TEXT_GOOD;
 }

@@ -9,6 +9,7 @@
 #include "guard.h"
 #include "page-size.h"
 
+#include <json-glib/json-glib.h>
 #include <string.h>
 
 #define NAME_MAX_CHARS 255
@@ -43,6 +44,7 @@ void hv_ledger_free(HvLedger *ledger)
     g_ptr_array_unref(ledger->claims);
     g_array_unref(ledger->grown);
     g_array_unref(ledger->intents);
+    g_clear_pointer(&ledger->as_read, json_object_unref);
     g_free(ledger);
 }
 

@@ -76,7 +76,12 @@ typedef struct {
     gboolean is_handover; /* a decrease that makes pages in use surplus */
 } HvIntent;
 
+struct _JsonObject;
+
 typedef struct {
+    guint64 format;              /* as read: a newer version's ledger stays one; 0: it is new */
+    guint64 min_reader_format;   /* likewise */
+    struct _JsonObject *as_read; /* if it holds what this version does not know; else NULL */
     guint64 last_generation;
     gboolean handover_failed; /* this kernel does not do what a handover needs: no more of them */
     GPtrArray *claims;        /* HvClaim */

@@ -156,7 +156,9 @@ static gboolean load(const HvStore *store, const char *name, HvLedgerText *out_t
                              : HV_LEDGER_TEXT_DAMAGED;
     if (*out_text != HV_LEDGER_TEXT_NEWER_FORMAT)
         return TRUE;
-    hv_set_error(error, HV_ERROR_LEDGER, "use that version, or reboot the host",
+    hv_set_error(error, HV_ERROR_LEDGER,
+                 "restart the program that says so: it still has the version from before the "
+                 "upgrade",
                  "%s/%s was written by a newer hugevm", store->path, name);
     return FALSE;
 }
