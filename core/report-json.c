@@ -5,6 +5,7 @@
  */
 #include "report.h"
 
+#include "drain.h"
 #include "error.h"
 #include "explain.h"
 #include "json-parts.h"
@@ -268,6 +269,36 @@ char *hv_report_claims_json(const HvLedger *ledger)
     for (guint i = 0; i < ledger->claims->len; i++)
         add_claim(builder, g_ptr_array_index(ledger->claims, i));
     json_builder_end_array(builder);
+    return hv_json_end(builder);
+}
+
+static void add_remaining_pool(JsonBuilder *builder, const HvGrown *grown)
+{
+    json_builder_begin_object(builder);
+    hv_json_add_node(builder, grown->node);
+    hv_json_add_number(builder, "size_kib", grown->size_kib);
+    hv_json_add_number(builder, "pages", hv_remaining_pages(grown));
+    json_builder_end_object(builder);
+}
+
+char *hv_report_drain_json(const HvRemains *remains)
+{
+    const HvLedger *ledger = remains->ledger;
+    g_autoptr(JsonBuilder) builder = hv_json_begin();
+    add_flag(builder, "empty", hv_remains_is_empty(remains));
+    hv_json_begin_array(builder, "claims");
+    for (guint i = 0; i < ledger->claims->len; i++)
+        add_claim(builder, g_ptr_array_index(ledger->claims, i));
+    json_builder_end_array(builder);
+    hv_json_begin_array(builder, "grown");
+    for (guint i = 0; i < ledger->grown->len; i++) {
+        const HvGrown *grown = &g_array_index(ledger->grown, HvGrown, i);
+        if (hv_remaining_pages(grown) > 0)
+            add_remaining_pool(builder, grown);
+    }
+    json_builder_end_array(builder);
+    hv_json_add_number(builder, "open_writes", ledger->intents->len);
+    hv_json_add_number(builder, "guards", remains->n_guards);
     return hv_json_end(builder);
 }
 

@@ -2,6 +2,7 @@
 /* Text for people. Names of VMs and agents come from outside: they are quoted. */
 #include "report.h"
 
+#include "drain.h"
 #include "error.h"
 #include "explain.h"
 #include "page-size.h"
@@ -203,6 +204,51 @@ char *hv_report_claims_text(const HvLedger *ledger)
             g_string_append_printf(out, "; QEMU is process %" G_GINT64_FORMAT, claim->qemu.pid);
         g_string_append_c(out, '\n');
     }
+    return g_string_free(out, FALSE);
+}
+
+static void append_remaining_claim(GString *out, const HvClaim *claim)
+{
+    g_autofree char *name = hv_quote(claim->name);
+    g_string_append_printf(out, "VM %s (%s, %s) has ", name, claim->uuid,
+                           hv_claim_state_name(claim->state));
+    append_needs(out, claim->needs);
+    if (claim->qemu.pid != 0)
+        g_string_append_printf(out, "; QEMU is process %" G_GINT64_FORMAT, claim->qemu.pid);
+    g_string_append_c(out, '\n');
+}
+
+static void append_remaining_pools(GString *out, const HvLedger *ledger)
+{
+    for (guint i = 0; i < ledger->grown->len; i++) {
+        const HvGrown *grown = &g_array_index(ledger->grown, HvGrown, i);
+        g_autofree char *size = hv_format_kib(grown->size_kib);
+        if (hv_remaining_pages(grown) > 0)
+            g_string_append_printf(out,
+                                   "%" G_GUINT64_FORMAT " x %s on node %d are left of what "
+                                   "hugevm added\n",
+                                   hv_remaining_pages(grown), size, grown->node);
+    }
+    for (guint i = 0; i < ledger->intents->len; i++) {
+        const HvIntent *intent = &g_array_index(ledger->intents, HvIntent, i);
+        g_autofree char *size = hv_format_kib(intent->size_kib);
+        g_string_append_printf(out, "pages of %s on node %d are being resized\n", size,
+                               intent->node);
+    }
+}
+
+char *hv_report_drain_text(const HvRemains *remains)
+{
+    GString *out = g_string_new(NULL);
+    const HvLedger *ledger = remains->ledger;
+    for (guint i = 0; i < ledger->claims->len; i++)
+        append_remaining_claim(out, g_ptr_array_index(ledger->claims, i));
+    append_remaining_pools(out, ledger);
+    if (ledger->claims->len > 0)
+        g_string_append(out, "what to do: end these VMs or migrate them away, then drain again\n");
+    else if (!hv_remains_is_empty(remains))
+        g_string_append(out, "what to do: hugevmctl audit says who has them; drain again when "
+                             "that has ended\n");
     return g_string_free(out, FALSE);
 }
 

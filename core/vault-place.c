@@ -305,6 +305,18 @@ gboolean hv_vault_is_here(void)
     return statfs(NAMESPACE, &fs) == 0 && (guint32)fs.f_type == NSFS_MAGIC;
 }
 
+int hv_vault_unmount(void)
+{
+    if (!hv_vault_is_here())
+        return 0;
+    if (umount2(NAMESPACE, MNT_DETACH | UMOUNT_NOFOLLOW) != 0 ||
+        umount2(DIRECTORY, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+        return errno;
+    unlink(NAMESPACE); /* the plain file, which says where the vault was */
+    rmdir(DIRECTORY);
+    return 0;
+}
+
 gboolean hv_vault_may_exist(void)
 {
     return access(NAMESPACE, F_OK) == 0 || is_covered_by_others();

@@ -16,5 +16,8 @@ int hv_vault_enter(int host_fd, gboolean may_make);
 /* Without entering it: is there a vault of this mount namespace? */
 gboolean hv_vault_is_here(void);
 
+/* Unmounts the vault of this mount namespace, if there is one. 0, or errno. */
+int hv_vault_unmount(void);
+
 /* May there be one at all? FALSE: nobody on this host has made one. */
 gboolean hv_vault_may_exist(void);

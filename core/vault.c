@@ -207,3 +207,12 @@ int hv_vault_drop(const HvVaultName *name)
     int errsv = hv_vault_may_exist() ? visit_vault(&visit) : 0;
     return errsv == ENOENT ? 0 : errsv;
 }
+
+int hv_vault_remove(void)
+{
+    g_autoptr(GArray) names = NULL;
+    int errsv = hv_vault_list(&names);
+    if (errsv != 0)
+        return errsv;
+    return names->len > 0 ? EBUSY : hv_vault_unmount();
+}

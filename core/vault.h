@@ -43,3 +43,9 @@ int hv_vault_list(GArray **out_names);
 
 /* Lets go of one. 0, also if it is gone already, or errno: it may be there still. */
 int hv_vault_drop(const HvVaultName *name);
+
+/*
+ * Ends the vault, if it is empty, with all that was mounted for it here; the next claim makes a
+ * new one. Under the ledger's lock. 0, or errno: EBUSY where it is not empty. Root.
+ */
+int hv_vault_remove(void);

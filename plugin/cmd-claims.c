@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The commands on claims: claims, release, drain. */
+/* The commands on claims: claims, release, reconcile. */
 #include "hugevmctl.h"
 
 #include "leftovers.h"
@@ -76,15 +76,15 @@ int cmd_release(const CmdGlobals *globals, int argc, char **argv)
     return EXIT_DONE;
 }
 
-int cmd_drain(const CmdGlobals *globals, int argc, char **argv)
+int cmd_reconcile(const CmdGlobals *globals, int argc, char **argv)
 {
     int status;
     if (!cmd_parse(NULL, 0, &argc, &argv, &status))
         return status;
     GError *error = NULL;
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(HvAgent) agent =
-        hv_agent_new(globals->root, (const char *const *)globals->conf_files, "hugevmctl drain", 0);
+    g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,
+                                            "hugevmctl reconcile", 0);
     if (geteuid() == 0 && hv_root_is_machine(agent->root))
         slots_end_leftovers();
     gboolean is_good = hv_lifecycle_recover(agent, warnings, &error);

@@ -17,10 +17,11 @@
 static const Cmd commands[] = {
     {"run", "DOMAIN.xml", "start a VM with its pages, wait for its end, give them back", cmd_run},
     {"plan", "DOMAIN.xml", "what a start would do; changes nothing", cmd_plan},
-    {"status", "", "pools per node and page size; as root, first as drain", cmd_status},
-    {"claims", "", "which VM holds which pages; as root, first as drain", cmd_claims},
+    {"status", "", "pools per node and page size; as root, first as reconcile", cmd_status},
+    {"claims", "", "which VM holds which pages; as root, first as reconcile", cmd_claims},
     {"release", "UUID", "let go of one VM's claim by hand", cmd_release},
-    {"drain", "", "let go of the claims of VMs whose agent and QEMU are gone", cmd_drain},
+    {"reconcile", "", "let go of the claims of VMs whose agent and QEMU are gone", cmd_reconcile},
+    {"drain", "", "empty the host of hugevm, and say what is left", cmd_drain},
     {"audit", "", "the ledger against the kernel and the VMs; --repair sets right what it finds",
      cmd_audit},
     {"verify", "VM|PID", "where a running VM's memory is, and whether that was planned",
@@ -44,7 +45,7 @@ static char *list_commands(void)
 {
     GString *out = g_string_new("Commands:\n");
     for (guint i = 0; i < G_N_ELEMENTS(commands); i++)
-        g_string_append_printf(out, "  %-8s %-11s %s\n", commands[i].name, commands[i].arguments,
+        g_string_append_printf(out, "  %-9s %-11s %s\n", commands[i].name, commands[i].arguments,
                                commands[i].summary);
     g_string_append(out, "\nEach takes --help. Exit status: 0 done, 1 refused, 2 usage, "
                          "3 system error.");

@@ -32,6 +32,7 @@ int cmd_plan(const CmdGlobals *globals, int argc, char **argv);
 int cmd_status(const CmdGlobals *globals, int argc, char **argv);
 int cmd_claims(const CmdGlobals *globals, int argc, char **argv);
 int cmd_release(const CmdGlobals *globals, int argc, char **argv);
+int cmd_reconcile(const CmdGlobals *globals, int argc, char **argv);
 int cmd_drain(const CmdGlobals *globals, int argc, char **argv);
 int cmd_audit(const CmdGlobals *globals, int argc, char **argv);
 int cmd_verify(const CmdGlobals *globals, int argc, char **argv);

@@ -148,7 +148,7 @@ def sound_host(bench, host):
 
 def stray_guard(bench, _host):
     """a segment that no claim is entitled to is named and removed"""
-    bench.ctl("drain", conf=bench.conf(), status=0)
+    bench.ctl("reconcile", conf=bench.conf(), status=0)
     set_total(8)
     before = pools()
     with segments_removed():
@@ -191,7 +191,7 @@ def ledger_removed(bench, _host):
 
 def stray_mount(bench, _host):
     """a launch mount that no claim is entitled to is named and unmounted"""
-    bench.ctl("drain", conf=bench.conf(), status=0)
+    bench.ctl("reconcile", conf=bench.conf(), status=0)
     set_total(8)
     before, vm = pools(), bench.vm()
     place = f"{bench.directory}/with space"
@@ -382,7 +382,7 @@ def qemu_killed_with_a_dead_owner(bench, host):
 
 
 def service_with_few_rights(bench, host):
-    """the service's capabilities are enough for all that drain has to do"""
+    """the service's capabilities are enough for all that reconcile has to do"""
     del host
     before, vm, stale = pools(), bench.vm(memory_mib=64), bench.vm(memory_mib=32)
     unit = (glob.glob("/usr/lib/systemd/system/hugevm-reconcile.service")
@@ -402,7 +402,7 @@ def service_with_few_rights(bench, host):
         found = kinds(audit(bench, status=1)["findings"])
         same(found, ["left-vm", "dead-claim", "stray-mount"], "findings")
         subprocess.run(["setpriv", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all",
-                        f"--bounding-set={bounding}", harness.ctl, "drain"], check=True,
+                        f"--bounding-set={bounding}", harness.ctl, "reconcile"], check=True,
                        stderr=subprocess.DEVNULL)
         nothing_left(bench, before)
 

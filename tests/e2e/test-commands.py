@@ -157,8 +157,8 @@ def usage_errors(bench):
 def help_and_version(bench):
     """each command has --help, and there is a version"""
     holds(bench.ctl("--help", status=0).stdout, "run", "plan", "status", "claims", "release",
-          "drain", "config", "--root", "--conf", "--json")
-    for command in ("run", "plan", "status", "claims", "release", "drain", "config"):
+          "reconcile", "drain", "config", "--root", "--conf", "--json")
+    for command in ("run", "plan", "status", "claims", "release", "reconcile", "drain", "config"):
         holds(bench.ctl(command, "--help", status=0).stdout, command)
     holds(bench.ctl("--version", status=0).stdout, "hugevmctl 0.")
 
@@ -197,11 +197,11 @@ def reports_as_nobody(bench):
 
 
 def changes_as_nobody(bench):
-    """release, drain and run are for root: exit status 3, and it says so"""
+    """release, reconcile, drain and run are for root: exit status 3, and it says so"""
     vm, conf = bench.vm(), bench.conf()
     process = bench.run_until_up(bench.vm())
     before = pools()
-    for words in (["release", str(uuids.uuid4())], ["drain"],
+    for words in (["release", str(uuids.uuid4())], ["reconcile"], ["drain"],
                   ["--conf", conf, "run", vm.path, *HUGE]):
         one_line_error(unprivileged(bench, *words, status=3), "root")
     same(pools(), before, "pools")
@@ -335,7 +335,7 @@ def corrupt_ledger_is_reported(bench):
     """whoever sets a corrupt ledger aside says so"""
     process = bench.run_until_up(bench.vm(memory_mib=64))
     write(LEDGER, "garbage")
-    holds(bench.ctl("drain", status=0).stderr, "warning", "damaged", "second copy is used")
+    holds(bench.ctl("reconcile", status=0).stderr, "warning", "damaged", "second copy is used")
     same(len(bench.claims()), 1, "claims")
     bench.end(process, signal.SIGTERM)
 
@@ -360,7 +360,7 @@ def both_ledgers_corrupt(bench):
     process = bench.run_until_up(bench.vm(memory_mib=64), conf=kept)
     write(LEDGER, "garbage")
     write(COPY, "garbage")
-    holds(bench.ctl("drain", status=0).stderr, "warning", "no good copy", "stay in the pools")
+    holds(bench.ctl("reconcile", status=0).stderr, "warning", "no good copy", "stay in the pools")
     bench.end(process, signal.SIGTERM, status=None)
     same(total(), 32, "total")
 
@@ -368,13 +368,13 @@ def both_ledgers_corrupt(bench):
 def ledger_is_a_directory(bench):
     """a ledger that is a directory is refused with what to do, and nothing is taken"""
     before, vm, conf = pools(), bench.vm(), bench.conf()
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     os.makedirs(STATE, exist_ok=True)
     for path in (LEDGER, COPY):
         if os.path.exists(path):
             os.unlink(path)
     os.mkdir(LEDGER)
-    for words in (["claims"], ["drain"], ["status"], ["release", vm.uuid], ["run", vm.path, *HUGE],
+    for words in (["claims"], ["reconcile"], ["status"], ["release", vm.uuid], ["run", vm.path, *HUGE],
                   ["plan", vm.path, *HUGE]):
         one_line_error(bench.ctl(*words, conf=conf, status=3), LEDGER)
     same(pools(), before, "pools")
@@ -390,7 +390,7 @@ def ledger_of_another_boot(bench):
     old["boot_id"] = str(uuids.uuid4())
     write(LEDGER, json.dumps(old))
     same(bench.claims(), [], "claims")
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     same(total(), 40, "total")
     process = bench.run_until_up(bench.vm(memory_mib=128), "--for", "1")
     same(total(), 64, "total while a VM runs")

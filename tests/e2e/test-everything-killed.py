@@ -18,7 +18,7 @@ from harness import (M2, check, end_process, is_alive, pools, pools_become, proc
 from installed_host import HOOKS
 from libvirt_host import NEED, huge, recorded, run, script
 
-CALLS = (("drain",), ("status",), ("claims",))
+CALLS = (("reconcile",), ("status",), ("claims",))
 STATICS = (0, 20)
 
 
@@ -85,7 +85,7 @@ def without_a_call(bench, before, *pids):
     same(pools()[M2], (NEED, 0, NEED, 0), "total, free, surplus, resv of a VM handed over")
     kill_all(*pids)
     pools_become(before)
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     pools_become(before)
     same((held(), recorded()), (([], []), []), "what is left")
 

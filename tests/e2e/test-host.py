@@ -393,7 +393,7 @@ def dead_agent(bench):
     same((total(), len(bench.claims())), (NEED, 1), "pages and claims while the agent lives")
     process.kill()
     process.wait()
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     pools_become(before)
     same(bench.claims(), [], "claims")
 
@@ -410,12 +410,12 @@ host = hugevm_host.Host({harness.module!r}, [{bench.conf()!r}], owner_pid={owner
 host.before_vm_start(open({vm.path!r}).read(), {HUGE!r})
 """])
     bench.end(process)
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     same((total(), len(bench.claims())), (NEED, 1), "pages and claims while the owner lives")
     same(bench.claims()[0]["owner_pid"], owner.pid, "owner")
     owner.kill()
     owner.wait()
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     pools_become(before)
 
 
@@ -429,12 +429,12 @@ def orphaned_vm(bench):
     machine = guest(bench, "touched", NEED, vm.uuid, "qemu-guest")
     process.kill()
     process.wait()
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     check(is_alive(machine.pid), "the VM has died")
     same((total(), len(bench.claims())), (NEED, 1), "pages and claims while it runs")
     end_process(machine.pid)
     machine.wait()
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     pools_become(before)
     same(bench.claims(), [], "claims")
 

@@ -163,7 +163,7 @@ class Repair(Road):
         self.last = machine.host(self.vms[3], "before", "XML")
         done, points = faults.record(self.last, f"{machine.bench.directory}/log")
         same(done.status, 0, f"status of a start ({done.out})")
-        machine.bench.ctl("drain", status=0)
+        machine.bench.ctl("reconcile", status=0)
         written = next(i for i, point in enumerate(points)
                        if point.name == "write" and "nr_hugepages" in point.text)
         self.between = next(p for p in points[written + 1:] if p.name == "flock")
@@ -193,7 +193,7 @@ ROADS = [
          memory_mib=240),
     Road("a stop", "before", "XML", *MAPPED, "end", "gone", marker="end: OK"),
     Road("a migration in", "migrate", "XML", *MAPPED),
-    Repair("drain"),
+    Repair("reconcile"),
     Repair("audit", "--repair"),
 ]
 
@@ -232,7 +232,7 @@ class Sweep:
                                      f"{self.bench.directory}/log", self.road.marker)
         same(done.status, self.road.status, f"status of {self.road.name} ({done.out}{done.err})")
         self.machine.end_vms()
-        self.further("drain")
+        self.further("reconcile")
         all_back(self.bench, self.before)
         return points
 
@@ -243,8 +243,8 @@ class Sweep:
 
     def further(self, call):
         """The one call after which all must be well."""
-        if call == "drain":
-            self.bench.ctl("drain", conf=self.machine.conf, status=0)
+        if call == "reconcile":
+            self.bench.ctl("reconcile", conf=self.machine.conf, status=0)
             return
         done = subprocess.run(self.machine.host(self.other, "before", "XML", "failed"), text=True,
                               capture_output=True, timeout=faults.HANG_S, check=False)
@@ -300,7 +300,7 @@ class Budget:
 
 BUDGET = Budget(SECONDS)
 DRAW = random.Random(SEED)
-CALLS = ("drain", "another VM's start")
+CALLS = ("reconcile", "another VM's start")
 
 
 def tries_of(points, whats):
@@ -393,7 +393,7 @@ def start_in(bench, machine, options, roomy):
                  f"pools, guards and mounts after a refusal with {options}")
         machine.end_vms()
         resize(roomy)
-        bench.ctl("drain", conf=machine.conf, status=0)
+        bench.ctl("reconcile", conf=machine.conf, status=0)
         all_back(bench, before)
     return done.returncode == 0
 
@@ -443,7 +443,7 @@ def short_writes(bench):
         resize("size=1m")
         check(owner.poll() is None, "the owner of the claims has ended")
         machine.end_hosts()
-        bench.ctl("drain", conf=machine.conf, status=0)
+        bench.ctl("reconcile", conf=machine.conf, status=0)
         all_back(bench, before)
 
 

@@ -115,7 +115,7 @@ def daemon_restarts(bench, host):
     claims = recorded()
     for end in (host.libvirtd.stop, host.libvirtd.kill):
         end()
-        bench.ctl("drain", status=0)
+        bench.ctl("reconcile", status=0)
         same((recorded(), pages_now()), (claims, (NEED, 0)), "claims, total, free without libvirtd")
         host.libvirtd.start()
         until(lambda: host.has(vm), "the VM in libvirt's list", 30, 0.1)
@@ -140,7 +140,7 @@ def both_die(bench, host):
 
 
 def daemon_dies_in_start(bench, host):
-    """pages of a start in whose middle libvirtd was killed come back with hugevmctl drain"""
+    """pages of a start in whose middle libvirtd was killed come back with hugevmctl reconcile"""
     before, vm = pools(), huge(bench)
     sleeper = f"{bench.directory}/sleeper"
     with script(f"{HOOKS}/qemu.d/60-slow",
@@ -154,7 +154,7 @@ def daemon_dies_in_start(bench, host):
         end_process(int(read(sleeper)))
         bench.end(process, status=1)
     same((vm.qemu(), total(), recorded()), (0, NEED, [claim]), "QEMU, total, claims after it")
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     back_as_before(bench, before)
 
 

@@ -237,7 +237,7 @@ def interrupted_while_growing(bench):
 def without_hugepages(bench):
     """a VM without huge pages runs although configuration and ledger are garbage"""
     before = pools()
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     garbage = "{{{ no ledger"
     os.makedirs(STATE, exist_ok=True)
     ledger = write(f"{STATE}/ledger.json", garbage)

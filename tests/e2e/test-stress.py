@@ -8,7 +8,7 @@ Rounds follow each other for HUGEVM_STRESS_SECONDS (60). In each, agents (stress
 launch and end guests of random sizes; agents and guests are killed at random; a stranger starts
 and ends on pages that are reserved for it; an administrator adds pages, and takes away what he
 added. A VM that was claimed, and whose agent lives, must find its pages, and so must the stranger.
-When all has ended, one drain must leave exactly what the administrator wants: in the pools, and
+When all has ended, one reconcile must leave exactly what the administrator wants: in the pools, and
 no guard, no launch mount, no claim.
 
 Every second round the administrator is blunt: he takes his pages away whether they are in use or
@@ -204,7 +204,7 @@ class Round:
             for pid in self.dice.sample(guests, min(len(guests), self.dice.randint(1, 3))):
                 end_process(pid)
         elif chance < 0.65:
-            self.bench.ctl("drain", status=0)
+            self.bench.ctl("reconcile", status=0)
         else:
             self.administrator.act(self.is_blunt)
 
@@ -267,7 +267,7 @@ class Round:
 
     def check_end(self):
         until(lambda: total() - free() == 0 and total(G1) == free(G1), "the guests' pages")
-        self.bench.ctl("drain", status=0)
+        self.bench.ctl("reconcile", status=0)
         found, wanted = self.kernel()
         if found != wanted:
             self.problems.append(f"pools (total, free, surplus, resv): {found}, not {wanted}")

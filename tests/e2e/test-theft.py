@@ -164,7 +164,7 @@ def all_starts(bench, host, door, kib, is_early=False):
             attempts += tried
             if error is not None:
                 errors.append(error)
-                bench.ctl("drain", status=0)
+                bench.ctl("reconcile", status=0)
             pools_become(before, f"pools after start {number}")
             same(recorded(), [], "claims")
             same((traces.guards(), traces.launch_mounts()), ([], []), "guards, launch mounts")

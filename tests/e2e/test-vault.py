@@ -145,7 +145,7 @@ class Machine:
              "state, and KiB on huge pages")
 
     def drain(self):
-        self.bench.ctl("drain", conf=self.conf, status=0)
+        self.bench.ctl("reconcile", conf=self.conf, status=0)
 
     def end_all(self):
         """VMs and agents; mount namespaces live on."""
@@ -291,7 +291,7 @@ def foreign_mount(bench):
             same((len(traces.segments()), reserved()), (1, 2 * NEED), "segments, pages kept")
             machine.launch(second)
             for said in (machine.tell(first, "launching", status=1),
-                         bench.ctl("drain", conf=machine.conf, status=3).stderr):
+                         bench.ctl("reconcile", conf=machine.conf, status=3).stderr):
                 holds(said, f"unmount what others have mounted on {VAULT_DIRECTORY}")
             same(mounts_on_vault(), found, "mounts on the vault's directory")
         same(kept(), [first.uuid], "guards in the vault")

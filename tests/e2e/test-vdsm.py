@@ -238,7 +238,7 @@ def libvirt_refuses(bench):
 
 
 def vdsm_dies(bench):
-    """what a VDSM claimed that died before its QEMU came is given back by hugevmctl drain"""
+    """what a VDSM claimed that died before its QEMU came is given back by hugevmctl reconcile"""
     before = pools()
     vm = Vm(bench, vdsm(bench), {"hugepages": "2048"})
     child = os.fork()
@@ -250,12 +250,12 @@ def vdsm_dies(bench):
     try:
         until(lambda: len(bench.claims()) == 1 and total() == NEED, "the claim")
         claimed(bench, "claimed", pid=child)
-        bench.ctl("drain", status=0)
+        bench.ctl("reconcile", status=0)
         claimed(bench, "claimed", pid=child)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    bench.ctl("drain", status=0)
+    bench.ctl("reconcile", status=0)
     same((pools(), bench.claims()), (before, []), "pools and claims")
 
 

@@ -27,7 +27,7 @@ UUID, DONE, REFUSED, SYSTEM = cases.UUID, cases.DONE, cases.REFUSED, cases.SYSTE
 OTHER = "11111111-1111-4111-8111-111111111111"
 MOST = 2**63 - 1
 LIMIT_S = 5
-COMMANDS = "status", "claims", "plan", "drain", "audit"
+COMMANDS = "status", "claims", "plan", "reconcile", "drain", "audit"
 FILES = "ledger.json", "ledger.copy.json"
 
 CLAIM = {"uuid": OTHER, "name": "web", "generation": 3, "state": "claimed", "owner_name": "agent",

@@ -10,6 +10,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import unittest
 
 HUGEVMCTL, MAKE_TREE, TREES = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
@@ -384,12 +386,47 @@ class Claims(HostCase):
     def test_release_wants_a_uuid(self):
         self.assertEqual(self.run_ctl("release", "web").returncode, USAGE)
 
-    def test_drain_lets_go_of_the_dead_only(self):
-        self.assertEqual(self.run_ctl("drain").returncode, DONE)
+    def test_reconcile_lets_go_of_the_dead_only(self):
+        self.assertEqual(self.run_ctl("reconcile").returncode, DONE)
         self.assertEqual(len(self.json_of("claims")["claims"]), 1)
         (self.root / "proc/4711/stat").unlink()
-        self.assertEqual(self.run_ctl("drain").returncode, DONE)
+        self.assertEqual(self.run_ctl("reconcile").returncode, DONE)
         self.assertEqual(self.json_of("claims")["claims"], [])
+
+    def test_drain_names_what_is_left_and_what_to_do(self):
+        result = self.run_ctl("drain")
+        self.assertEqual((result.returncode, result.stdout), (REFUSED, ""))
+        for part in ("not empty", UUID, "40 x 2 MiB", "on node 0", "end these VMs", "migrate"):
+            self.assertIn(part, result.stderr)
+        self.assertNotIn("\x1b", result.stderr)
+        result = self.run_ctl("--json", "drain")
+        report = json.loads(result.stdout)
+        self.assertEqual((result.returncode, report["empty"]), (REFUSED, False))
+        self.assertEqual([claim["uuid"] for claim in report["claims"]], [UUID])
+        self.assertEqual([(pool["node"], pool["size_kib"], pool["pages"])
+                          for pool in report["grown"]], [(0, 2048, 40)])
+
+    def grew_nothing(self):
+        (self.root / "run/hugevm/ledger.json").write_text(json.dumps({**self.ledger, "grown": []}))
+
+    def test_drain_succeeds_and_says_nothing_on_an_empty_host(self):
+        self.grew_nothing()
+        (self.root / "proc/4711/stat").unlink()
+        result = self.run_ctl("drain")
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (DONE, "", ""))
+        report = self.json_of("drain")
+        self.assertEqual((report["empty"], report["claims"], report["grown"]), (True, [], []))
+
+    def test_drain_waits_for_the_end_of_a_vm(self):
+        self.grew_nothing()
+        timer = threading.Timer(0.3, (self.root / "proc/4711/stat").unlink)
+        timer.start()
+        begin = time.monotonic()
+        result = self.run_ctl("drain", "--wait", "20")
+        timer.join()
+        self.assertEqual((result.returncode, result.stderr), (DONE, ""))
+        self.assertGreaterEqual(time.monotonic() - begin, 0.3)
+        self.assertEqual(self.run_ctl("drain", "--wait=-1").returncode, USAGE)
 
     def test_newer_ledger_is_a_system_error(self):
         newer = dict(self.ledger, format=2)
