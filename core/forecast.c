@@ -288,10 +288,24 @@ void hv_forecast_warn(const HvWorld *world, const HvRequest *request, const HvPl
     }
 }
 
+/* With use_preallocated_hugepages off, the whole of a VM is grown, and free pages are left alone.
+ */
+static guint64 allocatable(const HvWorld *world, guint64 size_kib, int node, guint64 available)
+{
+    const HvSettings *settings = world->settings;
+    if (!settings->use_dynamic_hugepages)
+        return available;
+    return hv_plus(settings->use_preallocated_hugepages ? available : 0,
+                   hv_forecast_growth(world, size_kib, node).likely_pages);
+}
+
 guint64 hv_forecast_allocatable_pages(const HvWorld *world, const HvPool *pool)
 {
-    guint64 pages = hv_room_on_node(world, pool->size_kib, pool->node);
-    if (world->settings->use_dynamic_hugepages)
-        pages = hv_plus(pages, hv_forecast_growth(world, pool->size_kib, pool->node).likely_pages);
-    return pages;
+    return allocatable(world, pool->size_kib, pool->node,
+                       hv_room_on_node(world, pool->size_kib, pool->node));
+}
+
+guint64 hv_forecast_allocatable_of_size(const HvWorld *world, guint64 size_kib)
+{
+    return allocatable(world, size_kib, -1, hv_room_of_size(world, size_kib).available);
 }

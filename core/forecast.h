@@ -20,6 +20,9 @@ HvGrowth hv_forecast_growth(const HvWorld *world, guint64 size_kib, int node);
 /* Pages a VM bound to this pool's node could have: available now, and by growth if that is on. */
 guint64 hv_forecast_allocatable_pages(const HvWorld *world, const HvPool *pool);
 
+/* The same for a VM that any node may serve. */
+guint64 hv_forecast_allocatable_of_size(const HvWorld *world, guint64 size_kib);
+
 /* Steps of a plan that are not likely to succeed, in words: char *, added to warnings. */
 void hv_forecast_warn(const HvWorld *world, const HvRequest *request, const HvPlan *plan,
                       GPtrArray *warnings);

@@ -209,6 +209,7 @@ static void add_pool(JsonBuilder *builder, const HvWorld *world, const HvPool *p
     hv_json_add_number(builder, "reserved", report.reserved_pages);
     hv_json_add_number(builder, "grown", report.grown_pages);
     hv_json_add_number(builder, "claimed", report.claimed_pages);
+    hv_json_add_number(builder, "available", report.available_pages);
     hv_json_add_number(builder, "allocatable", report.allocatable_pages);
     json_builder_end_object(builder);
 }
@@ -218,13 +219,18 @@ static void add_size(JsonBuilder *builder, const HvWorld *world, const HvPageSiz
     HvRoom room = hv_room_of_size(world, size->size_kib);
     json_builder_begin_object(builder);
     hv_json_add_number(builder, "size_kib", size->size_kib);
+    hv_json_add_number(builder, "total", room.total);
+    hv_json_add_number(builder, "free", room.free);
     hv_json_add_number(builder, "resv", size->resv_pages);
+    hv_json_add_number(builder, "reserved", room.reserved);
     hv_json_add_number(builder, "reserved_floating",
                        hv_settings_reserved_pages(world->settings, size->size_kib, -1,
                                                   hv_snapshot_default_size_kib(world->snapshot)));
     hv_json_add_number(builder, "claimed", room.held + room.exposed);
     hv_json_add_number(builder, "exposed", room.exposed);
     hv_json_add_number(builder, "available", room.available);
+    hv_json_add_number(builder, "allocatable",
+                       hv_forecast_allocatable_of_size(world, size->size_kib));
     add_flag(builder, "default", size->is_default);
     json_builder_end_object(builder);
 }
@@ -233,6 +239,8 @@ char *hv_report_status_json(const HvWorld *world)
 {
     const HvSnapshot *snapshot = world->snapshot;
     g_autoptr(JsonBuilder) builder = hv_json_begin();
+    add_flag(builder, "enabled", world->settings->enabled);
+    add_flag(builder, "dynamic", world->settings->use_dynamic_hugepages);
     hv_json_begin_array(builder, "pools");
     for (guint i = 0; i < snapshot->pools->len; i++)
         add_pool(builder, world, &g_array_index(snapshot->pools, HvPool, i));

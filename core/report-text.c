@@ -27,6 +27,7 @@ HvPoolReport hv_report_pool(const HvWorld *world, const HvPool *pool)
     report.reserved_pages = hv_settings_reserved_pages(
         world->settings, pool->size_kib, pool->node, hv_snapshot_default_size_kib(world->snapshot));
     report.grown_pages = hv_ledger_grown_pages(world->ledger, pool->node, pool->size_kib);
+    report.available_pages = hv_room_on_node(world, pool->size_kib, pool->node);
     report.allocatable_pages = hv_forecast_allocatable_pages(world, pool);
     return report;
 }

@@ -9,6 +9,7 @@ typedef struct {
     guint64 reserved_pages;
     guint64 grown_pages;
     guint64 claimed_pages; /* bound to this node; the floating ones too where it is the only node */
+    guint64 available_pages; /* to a VM bound to this node, without any change of the pool */
     guint64 allocatable_pages;
 } HvPoolReport;
 
@@ -24,6 +25,24 @@ char *hv_report_plan_error_json(const GError *error);
 GPtrArray *hv_report_status_warnings(const HvWorld *world);
 char *hv_report_status_json(const HvWorld *world);
 char *hv_report_status_text(const HvWorld *world);
+
+/* What the host offers whatever VMs do: page sizes, nodes, what is switched on. */
+char *hv_report_caps_json(const HvWorld *world);
+
+/* All that reports on the host are made from. */
+typedef struct {
+    HvSettings *settings;
+    HvLedger *ledger;
+    HvSnapshot *snapshot;
+} HvHostView;
+
+/*
+ * Reads it without a lock and without root. Where the kernel does not tell how memory lies, nothing
+ * is said to grow: whoever places VMs by it must not be promised what nobody has seen.
+ */
+HvHostView *hv_host_view_read(const HvAgent *agent, GError **error);
+void hv_host_view_free(HvHostView *view);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvHostView, hv_host_view_free)
 
 char *hv_report_claims_json(const HvLedger *ledger);
 char *hv_report_claims_text(const HvLedger *ledger);

@@ -95,12 +95,6 @@ static int32_t fail_invalid(struct hugevm_error *error, const char *message)
     return fail(error, HUGEVM_ERROR_INVALID_ARGUMENT, message, NULL);
 }
 
-static int32_t not_supported(struct hugevm_error *error)
-{
-    return fail(error, HUGEVM_ERROR_NOT_SUPPORTED, "this version of hugevm does not do this yet",
-                NULL);
-}
-
 /*
  * Takes in a struct that begins with its size: what both sides know, the rest of
  * ours zero. FALSE: no size, or the host set something that we do not know.
@@ -466,12 +460,36 @@ static int32_t module_reconcile(struct hugevm_handle *handle, uint64_t sequence,
                                                                    : fail_with(error, cause);
 }
 
-static int32_t module_report_not_supported(struct hugevm_handle *handle,
-                                           struct hugevm_result **out_result,
-                                           struct hugevm_error *error)
+typedef char *(*Report)(const HvWorld *world);
+
+static int32_t report_host(struct hugevm_handle *handle, Report report,
+                           struct hugevm_result **out_result, struct hugevm_error *error)
 {
-    (void)handle, (void)out_result;
-    return not_supported(error);
+    GError *cause = NULL;
+    if (handle == NULL || out_result == NULL)
+        return fail_invalid(error, "handle or out_result is NULL");
+    g_autoptr(HvHostView) view = hv_host_view_read(handle->agent, &cause);
+    if (view == NULL)
+        return fail_with(error, cause);
+    HvWorld world = {view->snapshot, view->settings, view->ledger, NULL};
+    struct hugevm_result *result = g_new0(struct hugevm_result, 1);
+    result->outcome = g_new0(HvOutcome, 1);
+    result->outcome->warnings = hv_report_status_warnings(&world);
+    result->json = report(&world);
+    *out_result = result;
+    return HUGEVM_OK;
+}
+
+static int32_t module_get_caps(struct hugevm_handle *handle, struct hugevm_result **out_result,
+                               struct hugevm_error *error)
+{
+    return report_host(handle, hv_report_caps_json, out_result, error);
+}
+
+static int32_t module_get_stats(struct hugevm_handle *handle, struct hugevm_result **out_result,
+                                struct hugevm_error *error)
+{
+    return report_host(handle, hv_report_status_json, out_result, error);
 }
 
 static const char *result_domain_xml(const struct hugevm_result *result, uint64_t *out_bytes)
@@ -544,8 +562,8 @@ static const struct hugevm_plugin plugin = {
     .after_memory_hotunplug = module_after_memory_hotunplug,
     .reconcile_begin = module_reconcile_begin,
     .reconcile = module_reconcile,
-    .get_caps = module_report_not_supported,
-    .get_stats = module_report_not_supported,
+    .get_caps = module_get_caps,
+    .get_stats = module_get_stats,
     .plan = module_plan,
     .result_domain_xml = result_domain_xml,
     .result_xml_changed = result_xml_changed,

@@ -52,7 +52,7 @@ extern "C" {
 /* Error codes: a frozen list. New ones are only ever added; treat an unknown one as SYSTEM. */
 #define HUGEVM_OK 0
 #define HUGEVM_ERROR_INVALID_ARGUMENT 1 /* the host broke a rule of this header */
-#define HUGEVM_ERROR_NOT_SUPPORTED 2    /* this version of the plugin does not do this */
+#define HUGEVM_ERROR_NOT_SUPPORTED 2    /* this plugin does not do this: for later slots */
 #define HUGEVM_ERROR_ABI_MISMATCH 3     /* major versions differ */
 #define HUGEVM_ERROR_BAD_PROPERTY 4     /* a VM property's value means nothing */
 #define HUGEVM_ERROR_BAD_XML 5          /* the domain XML cannot be used */
@@ -342,7 +342,12 @@ struct hugevm_plugin {
                          const char *const *running_uuids, uint64_t running_count,
                          struct hugevm_error *error);
 
-    /* JSON for the host's capabilities and statistics. Not supported yet: NOT_SUPPORTED. Since 1.0.
+    /*
+     * What the host offers, and how many pages a VM could have now: one JSON object each
+     * (result_json), "version" 1, described in hugevm-plugin(7); keys are only ever added.
+     * Its warnings are what is odd about the settings. Takes no lock, changes nothing, and
+     * needs no root: without it less growth is forecast, never more. Errors:
+     * INVALID_ARGUMENT, BAD_CONFIG, LEDGER, PERMISSION, SYSTEM. Since 1.0.
      */
     int32_t (*get_caps)(struct hugevm_handle *handle, struct hugevm_result **out_result,
                         struct hugevm_error *error);
@@ -364,7 +369,7 @@ struct hugevm_plugin {
     int32_t (*result_xml_changed)(const struct hugevm_result *result);
     const char *(*result_uuid)(const struct hugevm_result *result);
     uint64_t (*result_generation)(const struct hugevm_result *result); /* 0: no claim was made */
-    const char *(*result_json)(const struct hugevm_result *result);    /* the plan */
+    const char *(*result_json)(const struct hugevm_result *result);    /* plan, or report */
     uint64_t (*result_warning_count)(const struct hugevm_result *result);
     const char *(*result_warning)(const struct hugevm_result *result, uint64_t index);
     void (*result_free)(struct hugevm_result *result); /* NULL is fine */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Each error code, from the situation that its line in the header names. The two
- * of the interface itself, ABI_MISMATCH and NOT_SUPPORTED, are in test-negotiate.c
- * and test-results.c; every host mistake in test-structs.c.
+ * of the interface itself, ABI_MISMATCH and NOT_SUPPORTED (of no slot today), are in
+ * test-negotiate.c and test-results.c; every host mistake in test-structs.c.
  */
 #include "abi-host.h"
 

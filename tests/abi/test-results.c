@@ -220,17 +220,6 @@ static void test_results_outlive_handle(AbiHost *host)
     g_assert_nonnull(strstr(host->plugin->result_json(host->result), UUID_A));
 }
 
-static void test_reports_not_supported(AbiHost *host)
-{
-    const struct hugevm_plugin *p = host->plugin;
-    struct hugevm_result *result = NULL;
-    struct hugevm_error error = {.size = sizeof error};
-    g_assert_cmpint(p->get_caps(host->handle, &result, &error), ==, HUGEVM_ERROR_NOT_SUPPORTED);
-    g_assert_cmpint(p->get_stats(host->handle, &result, &error), ==, HUGEVM_ERROR_NOT_SUPPORTED);
-    g_assert_cmpint(error.code, ==, HUGEVM_ERROR_NOT_SUPPORTED);
-    g_assert_null(result);
-}
-
 static void test_reconcile(AbiHost *host)
 {
     const struct hugevm_plugin *p = host->plugin;
@@ -276,6 +265,5 @@ int main(int argc, char **argv)
     abi_add("/result/has warnings, and none behind the last", test_warnings);
     abi_add("/result/outlives its handle", test_results_outlive_handle);
     abi_add("/reconcile/takes a list of running VMs", test_reconcile);
-    abi_add("/not-supported/reports say so", test_reports_not_supported);
     return g_test_run();
 }

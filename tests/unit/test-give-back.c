@@ -269,6 +269,22 @@ static void test_allocatable_is_what_a_bound_vm_could_have(void)
     g_assert_cmpuint(allocatable(world, 1), ==, 2);
 }
 
+/* use_preallocated_hugepages = false leaves them to others. */
+static void test_free_pages_are_not_allocatable_where_all_is_grown(void)
+{
+    g_autoptr(World) world = uneven_host();
+    HvWorld view = world_view(world);
+    HvPool *pool = &g_array_index(world->snapshot->pools, HvPool, 1);
+    guint64 grown = hv_forecast_allocatable_of_size(&view, SIZE_2M);
+    pool->total_pages = pool->free_pages = 7;
+    g_assert_cmpuint(hv_forecast_allocatable_of_size(&view, SIZE_2M), ==, grown + 7);
+    world->settings->use_preallocated_hugepages = FALSE;
+    g_assert_cmpuint(allocatable(world, 1), ==, 30);
+    g_assert_cmpuint(hv_forecast_allocatable_of_size(&view, SIZE_2M), ==, grown);
+    world->settings->use_dynamic_hugepages = FALSE;
+    g_assert_cmpuint(hv_forecast_allocatable_of_size(&view, SIZE_2M), ==, 7);
+}
+
 /* What is called allocatable can be had, and not one page more. */
 static void test_allocatable_is_exact(void)
 {
@@ -308,6 +324,8 @@ int main(int argc, char **argv)
         test_new_plan_counts_pages_that_were_got_as_the_vms);
     ADD("allocatable-is-what-a-bound-vm-could-have",
         test_allocatable_is_what_a_bound_vm_could_have);
+    ADD("free-pages-are-not-allocatable-where-all-is-grown",
+        test_free_pages_are_not_allocatable_where_all_is_grown);
     ADD("allocatable-is-exact", test_allocatable_is_exact);
     return g_test_run();
 }
