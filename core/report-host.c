@@ -94,7 +94,6 @@ static void add_features(JsonBuilder *builder, const HvSettings *settings)
         const char *name;
         gboolean is_on;
     } features[] = {
-        {"enabled", settings->enabled},
         {"use_dynamic_hugepages", settings->use_dynamic_hugepages},
         {"use_preallocated_hugepages", settings->use_preallocated_hugepages},
         {"strict_page_size", settings->strict_page_size},
@@ -117,6 +116,8 @@ char *hv_report_caps_json(const HvWorld *world)
     const HvSnapshot *snapshot = world->snapshot;
     g_autoptr(JsonBuilder) builder = hv_json_begin();
     hv_json_add_text(builder, "hugevm", HUGEVM_VERSION);
+    json_builder_set_member_name(builder, "enabled");
+    json_builder_add_boolean_value(builder, world->settings->enabled);
     hv_json_add_text(builder, "architecture", snapshot->arch);
     hv_json_add_number(builder, "base_page_kib", snapshot->base_page_kib);
     hv_json_add_number(builder, "default_size_kib", hv_snapshot_default_size_kib(snapshot));

@@ -85,7 +85,7 @@ gboolean door_tell(const Door *door, DoorEvent event, struct hugevm_vm_ref *vm, 
     struct hugevm_error error = {.size = sizeof error};
     vm->size = sizeof *vm;
     int32_t code = event(door->handle, vm, &error);
-    if (code == HUGEVM_OK || code == HUGEVM_ERROR_UNKNOWN_VM)
+    if (code == HUGEVM_OK || code == HUGEVM_ERROR_UNKNOWN_VM || code == HUGEVM_ERROR_NOT_SUPPORTED)
         return TRUE;
     *out_problem = door_problem(&error);
     return FALSE;

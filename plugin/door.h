@@ -30,8 +30,8 @@ gboolean door_is_interrupted(void);
 /* Message and hint as one line. */
 char *door_problem(const struct hugevm_error *error);
 
-/* One of the slots for a VM that is known by its UUID; a VM without claim is no problem. vm needs
- * no size. */
+/* One of the slots for a VM that is known by its UUID; neither a VM without claim is a
+ * problem, nor a module that does not do this. vm needs no size. */
 typedef int32_t (*DoorEvent)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                              struct hugevm_error *error);
 gboolean door_tell(const Door *door, DoorEvent event, struct hugevm_vm_ref *vm, char **out_problem);

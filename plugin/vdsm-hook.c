@@ -6,25 +6,38 @@
  *
  * which are symbolic links to it; the directory's name is the point. It runs as
  * user vdsm, without arguments, with the VM's custom properties, vmId and
- * _hook_domxml (a file with the domain XML) in its environment.
+ * _hook_domxml (a file with the XML of the domain, or of the device) in its
+ * environment.
  *
  *   point                          here                         exit status
+ *   before_vdsm_start              set right what was missed    1 is logged
  *   before_vm_start                claim, put our elements in   2 refuses the start
  *   before_vm_migrate_destination  claim for the source's XML   2 refuses the migration
- *   after_vm_start                 QEMU has its memory          1 is logged
- *   after_vm_destroy               the VM is gone: give back    1 is logged
+ *   before_vm_dehibernate          claim for the saved XML      2 refuses the restore
+ *   before_memory_hotplug          claim for the device         2 refuses the plug
+ *   after_vm_start, after_vm_migrate_destination, after_memory_hotplug
+ *                                  QEMU has its memory          1 is logged
+ *   after_vm_destroy, after_vm_migrate_source, after_vm_hibernate
+ *                                  the VM is gone: give back    1 is logged
+ *   after_get_caps, after_get_stats
+ *                                  put VDSM's figures right     0 always
+ *
+ * Not after_vm_dehibernate: VDSM fails to start any program there. What that would
+ * tell is seen when it matters.
  *
  * VDSM shows the last line of stderr of the last script: there is one, saying all.
  *
  * What needs root is done by the same program, started through sudo as
  * "vdsm-hook --as-root POINT", the command lines that the sudoers file allows. This
  * half opens the XML file, with vdsm's rights, and passes on its text (vdsm-message.h);
- * it also writes the changed text back. A VM without huge pages costs no sudo.
+ * it also writes the changed text back. A VM without huge pages costs no sudo. VDSM's
+ * figures (vdsm-report.h) need no root; before_vdsm_start is run by root itself.
  */
 #include "ancestor.h"
 #include "door.h"
 #include "glance.h"
 #include "vdsm-message.h"
+#include "vdsm-report.h"
 #include "vdsm-root.h"
 
 #include <errno.h>
@@ -38,23 +51,93 @@
 
 #define SUDO "/usr/bin/sudo"
 
+/* Has the VM, or the device, anything to do with huge pages? If not, root is not asked. */
+typedef gboolean (*Concerns)(const VdsmRequest *request);
+
+static gboolean has_claim(const VdsmRequest *request)
+{
+    return door_ledger_names(request->uuid);
+}
+
+static gboolean xml_wants_pages(const VdsmRequest *request)
+{
+    Glance glance = {0};
+    if (glance_may_want_hugepages(request->xml, request->xml_bytes))
+        glance_at_domain(request->xml, request->xml_bytes, &glance);
+    return glance.wants_hugepages;
+}
+
+static gboolean wants_pages(const VdsmRequest *request)
+{
+    return !glance_is_off(request->hugepages) || xml_wants_pages(request);
+}
+
+/* By then before_vm_start has claimed, for the XML that the engine thinks of. */
+static gboolean is_saved_with_pages(const VdsmRequest *request)
+{
+    return has_claim(request) || xml_wants_pages(request);
+}
+
+/* A device that names no page size gets that of its VM. */
+static gboolean is_plugged_with_pages(const VdsmRequest *request)
+{
+    static const char element[] = "<pagesize";
+    return has_claim(request) ||
+           (request->uuid[0] != '\0' &&
+            memmem(request->xml, request->xml_bytes, element, strlen(element)) != NULL);
+}
+
 typedef struct {
     const char *name;
-    gboolean is_begin;   /* claims: needs the XML, and may refuse */
+    Concerns concerns;
+    gboolean needs_xml;
+    gboolean may_refuse; /* VDSM goes on after a failure of the others */
     gboolean takes_edit; /* VDSM reads the XML file again */
 } Point;
 
 static const Point points[] = {
-    {"before_vm_start", .is_begin = TRUE, .takes_edit = TRUE},
-    {"before_vm_migrate_destination", .is_begin = TRUE},
-    {"after_vm_start"},
-    {"after_vm_destroy"},
+    {"before_vm_start", wants_pages, .needs_xml = TRUE, .may_refuse = TRUE, .takes_edit = TRUE},
+    {"before_vm_migrate_destination", wants_pages, .needs_xml = TRUE, .may_refuse = TRUE},
+    {"before_vm_dehibernate", is_saved_with_pages, .needs_xml = TRUE, .may_refuse = TRUE},
+    {"after_vm_start", has_claim},
+    {"after_vm_migrate_destination", has_claim},
+    {"after_vm_destroy", has_claim},
+    {"after_vm_migrate_source", has_claim},
+    {"after_vm_hibernate", has_claim},
+    {"before_memory_hotplug", is_plugged_with_pages, .needs_xml = TRUE, .may_refuse = TRUE,
+     .takes_edit = TRUE},
+    {"after_memory_hotplug", has_claim, .needs_xml = TRUE},
 };
 
-static const Point *find_point(const char *path)
+static int report_caps(void)
+{
+    return vdsm_report_main(VDSM_REPORT_CAPS);
+}
+
+static int report_stats(void)
+{
+    return vdsm_report_main(VDSM_REPORT_STATS);
+}
+
+/* Points that are about no VM. */
+static const struct {
+    const char *name;
+    int (*serve)(void);
+} host_points[] = {
+    {"before_vdsm_start", vdsm_root_before_vdsm_start},
+    {"after_get_caps", report_caps},
+    {"after_get_stats", report_stats},
+};
+
+/* The directory that a hook is run from. Newly allocated. */
+static char *point_name(const char *path)
 {
     g_autofree char *directory = g_path_get_dirname(path);
-    g_autofree char *name = g_path_get_basename(directory);
+    return g_path_get_basename(directory);
+}
+
+static const Point *find_point(const char *name)
+{
     for (guint i = 0; i < G_N_ELEMENTS(points); i++)
         if (strcmp(points[i].name, name) == 0)
             return &points[i];
@@ -64,7 +147,7 @@ static const Point *find_point(const char *path)
 static int fail(const Point *point, const char *problem)
 {
     fprintf(stderr, "hugevm: %s\n", problem);
-    return point->is_begin ? 2 : 1;
+    return point->may_refuse ? 2 : 1;
 }
 
 /* The domain XML with the rights that this process has; NULL with a problem. */
@@ -103,22 +186,10 @@ static gboolean read_request(VdsmRequest *request, const Point *point, char **ou
         request->owner_pid = getppid(); /* whatever VDSM is called here */
     request->hugepages = variable("hugepages");
     request->shared = variable("hugepages_shared");
-    request->xml = point->is_begin && path != NULL && path[0] != '\0'
+    request->xml = point->needs_xml && path != NULL && path[0] != '\0'
                        ? read_xml(path, &request->xml_bytes, out_problem)
                        : g_strdup("");
     return request->xml != NULL;
-}
-
-static gboolean concerns_us(const Point *point, const VdsmRequest *request)
-{
-    Glance glance = {0};
-    if (!point->is_begin)
-        return door_ledger_names(request->uuid);
-    if (!glance_is_off(request->hugepages))
-        return TRUE;
-    if (glance_may_want_hugepages(request->xml, request->xml_bytes))
-        glance_at_domain(request->xml, request->xml_bytes, &glance);
-    return glance.wants_hugepages;
 }
 
 /* A file without a name that holds the bytes, to be read from its beginning; -1: errno. */
@@ -242,19 +313,26 @@ static void take_back(const VdsmRequest *request)
     ask_root("after_vm_destroy", request, &reply, &problem);
 }
 
+/* A claim for a device goes by itself if nobody says that it was plugged. */
+static gboolean is_start(const Point *point)
+{
+    return point->may_refuse && strcmp(point->name, "before_memory_hotplug") != 0;
+}
+
 static int serve(const Point *point, const VdsmRequest *request)
 {
     g_auto(VdsmReply) reply = {0};
     g_autofree char *problem = NULL;
     if (!ask_root(point->name, request, &reply, &problem)) {
-        if (point->is_begin && door_ledger_names(request->uuid))
+        if (is_start(point) && has_claim(request))
             take_back(request); /* it may have claimed before it failed to say so */
         return fail(point, problem);
     }
     if (reply.problem != NULL)
         return fail(point, reply.problem);
     if (point->takes_edit && reply.changed_xml != NULL && !write_xml(&reply, &problem)) {
-        take_back(request);
+        if (is_start(point))
+            take_back(request);
         return fail(point, problem);
     }
     for (char **warning = reply.warnings; *warning != NULL; warning++)
@@ -262,18 +340,26 @@ static int serve(const Point *point, const VdsmRequest *request)
     return 0;
 }
 
+static int serve_vm(const Point *point)
+{
+    g_auto(VdsmRequest) request = {0};
+    g_autofree char *problem = NULL;
+    if (!read_request(&request, point, &problem))
+        return fail(point, problem);
+    return point->concerns(&request) ? serve(point, &request) : 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], VDSM_AS_ROOT) == 0)
         return vdsm_root_main(argv[2]);
-    g_auto(VdsmRequest) request = {0};
-    g_autofree char *problem = NULL;
-    const Point *point = argc == 1 ? find_point(argv[0]) : NULL;
-    if (point == NULL) {
-        fprintf(stderr, "hugevm: to be run by VDSM, from one of its hook directories\n");
-        return 0; /* a link at a point that is not served is no reason to stop a VM */
-    }
-    if (!read_request(&request, point, &problem))
-        return fail(point, problem);
-    return concerns_us(point, &request) ? serve(point, &request) : 0;
+    g_autofree char *name = point_name(argv[0]);
+    for (guint i = 0; argc == 1 && i < G_N_ELEMENTS(host_points); i++)
+        if (strcmp(host_points[i].name, name) == 0)
+            return host_points[i].serve();
+    const Point *point = argc == 1 ? find_point(name) : NULL;
+    if (point != NULL)
+        return serve_vm(point);
+    fprintf(stderr, "hugevm: to be run by VDSM, from one of its hook directories\n");
+    return 0; /* a link at a point that is not served is no reason to stop a VM */
 }

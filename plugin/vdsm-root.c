@@ -18,12 +18,16 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Whose claims are those of VDSM's hooks. */
+#define VDSM "vdsm"
+
 typedef struct {
     Door door;
     VdsmRequest request;
     VdsmReply reply;
     char *uuid;          /* of the claim that was made */
     uint64_t generation; /* 0: none was */
+    gboolean is_device;  /* that is a device's claim, not a VM's */
 } Call;
 
 static void call_clear(Call *call)
@@ -34,6 +38,18 @@ static void call_clear(Call *call)
     g_free(call->uuid);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Call, call_clear)
+
+/* Lets go of what was claimed in this call. */
+static void take_back(const Call *call)
+{
+    const struct hugevm_vm_ref vm = {
+        .size = sizeof vm, .uuid = call->request.uuid, .generation = call->generation};
+    if (!call->is_device)
+        door_take_back(&call->door, call->uuid, call->generation);
+    else if (call->generation != 0)
+        call->door.plugin->memory_hotplug_failed(call->door.handle, &vm, call->request.xml,
+                                                 call->request.xml_bytes, NULL);
+}
 
 typedef int32_t (*BeginSlot)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
                              struct hugevm_result **out_result, struct hugevm_error *error);
@@ -55,6 +71,14 @@ static void take_result(Call *call, const struct hugevm_result *result)
     call->reply.changed_xml_bytes = bytes;
 }
 
+/* A module that does not do this leaves things as they were: so does a newer hook with it. */
+static gboolean has_failed(Call *call, int32_t code, const struct hugevm_error *error)
+{
+    if (code != HUGEVM_OK && code != HUGEVM_ERROR_NOT_SUPPORTED)
+        call->reply.problem = door_problem(error);
+    return code != HUGEVM_OK;
+}
+
 static void begin(Call *call, BeginSlot slot, uint32_t flags)
 {
     const VdsmRequest *request = &call->request;
@@ -73,14 +97,12 @@ static void begin(Call *call, BeginSlot slot, uint32_t flags)
                                  .property_count = count};
     struct hugevm_result *result = NULL;
     struct hugevm_error error = {.size = sizeof error};
-    if (slot(call->door.handle, &vm, &result, &error) != HUGEVM_OK) {
-        call->reply.problem = door_problem(&error);
+    if (has_failed(call, slot(call->door.handle, &vm, &result, &error), &error))
         return;
-    }
     take_result(call, result);
     call->door.plugin->result_free(result);
     if (door_is_interrupted()) {
-        door_take_back(&call->door, call->uuid, call->generation);
+        take_back(call);
         call->reply.problem = g_strdup(DOOR_INTERRUPTED);
     }
 }
@@ -98,16 +120,79 @@ static void before_vm_migrate_destination(Call *call)
           HUGEVM_VM_ADOPT_CLAIM | HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_HOST_WAITS);
 }
 
-static void after_vm_start(Call *call)
+/*
+ * VDSM has called before_vm_start with what the engine thinks the VM is; this is what it will be.
+ * Where that cannot be, the first claim goes too: nothing will be started.
+ */
+static void before_vm_dehibernate(Call *call)
+{
+    const struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = call->request.uuid};
+    begin(call, call->door.plugin->before_vm_dehibernate,
+          HUGEVM_VM_ADOPT_CLAIM | HUGEVM_VM_CANNOT_EDIT_XML);
+    if (call->reply.problem != NULL)
+        call->door.plugin->vm_start_failed(call->door.handle, &vm, NULL);
+}
+
+static void tell(Call *call, DoorEvent event)
 {
     struct hugevm_vm_ref vm = {.uuid = call->request.uuid};
-    door_tell(&call->door, call->door.plugin->after_vm_start, &vm, &call->reply.problem);
+    door_tell(&call->door, event, &vm, &call->reply.problem);
+}
+
+static void after_vm_start(Call *call)
+{
+    tell(call, call->door.plugin->after_vm_start);
+}
+
+static void after_vm_migrate_destination(Call *call)
+{
+    tell(call, call->door.plugin->after_vm_migrate_destination);
 }
 
 static void after_vm_destroy(Call *call)
 {
-    struct hugevm_vm_ref vm = {.uuid = call->request.uuid};
-    door_tell(&call->door, call->door.plugin->after_vm_destroy, &vm, &call->reply.problem);
+    tell(call, call->door.plugin->after_vm_destroy);
+}
+
+static void after_vm_migrate_source(Call *call)
+{
+    tell(call, call->door.plugin->after_vm_migrate_source);
+}
+
+static void after_vm_hibernate(Call *call)
+{
+    tell(call, call->door.plugin->after_vm_hibernate);
+}
+
+/* A VM of which hugevm knows nothing is plugged as if hugevm were not there. */
+static void before_memory_hotplug(Call *call)
+{
+    const VdsmRequest *request = &call->request;
+    struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = request->uuid};
+    struct hugevm_result *result = NULL;
+    struct hugevm_error error = {.size = sizeof error};
+    int32_t code = call->door.plugin->before_memory_hotplug(call->door.handle, &vm, request->xml,
+                                                            request->xml_bytes, &result, &error);
+    if (code == HUGEVM_ERROR_UNKNOWN_VM || has_failed(call, code, &error))
+        return;
+    take_result(call, result);
+    call->door.plugin->result_free(result);
+    call->is_device = TRUE;
+    if (door_is_interrupted()) {
+        take_back(call);
+        call->reply.problem = g_strdup(DOOR_INTERRUPTED);
+    }
+}
+
+static void after_memory_hotplug(Call *call)
+{
+    const VdsmRequest *request = &call->request;
+    struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = request->uuid};
+    struct hugevm_error error = {.size = sizeof error};
+    int32_t code = call->door.plugin->after_memory_hotplug(call->door.handle, &vm, request->xml,
+                                                           request->xml_bytes, &error);
+    if (code != HUGEVM_ERROR_UNKNOWN_VM)
+        has_failed(call, code, &error);
 }
 
 static const struct {
@@ -116,8 +201,14 @@ static const struct {
 } points[] = {
     {"before_vm_start", before_vm_start},
     {"before_vm_migrate_destination", before_vm_migrate_destination},
+    {"before_vm_dehibernate", before_vm_dehibernate},
     {"after_vm_start", after_vm_start},
+    {"after_vm_migrate_destination", after_vm_migrate_destination},
     {"after_vm_destroy", after_vm_destroy},
+    {"after_vm_migrate_source", after_vm_migrate_source},
+    {"after_vm_hibernate", after_vm_hibernate},
+    {"before_memory_hotplug", before_memory_hotplug},
+    {"after_memory_hotplug", after_memory_hotplug},
 };
 
 static int fail(const char *message)
@@ -160,12 +251,56 @@ int vdsm_root_main(const char *point)
         return fail("the request is none");
     if (!ancestor_is(call.request.owner_pid))
         return fail("the request names an owner that did not ask for it");
-    if (door_open(&call.door, "vdsm", call.request.owner_pid, &call.reply.problem))
+    if (door_open(&call.door, VDSM, call.request.owner_pid, &call.reply.problem))
         points[i].handle(&call);
     g_autoptr(GBytes) reply = vdsm_reply_encode(&call.reply);
     if (write_all(STDOUT_FILENO, reply))
         return 0;
     /* nobody hears that there is a claim, so nobody would let go of it */
-    door_take_back(&call.door, call.uuid, call.generation);
+    take_back(&call);
     return fail("nobody takes the reply");
+}
+
+/* Settings that are odd, among them VDSM's own switch: said once, where VDSM's log begins. */
+static void warn_of_settings(const Door *door)
+{
+    struct hugevm_result *result = NULL;
+    struct hugevm_error error = {.size = sizeof error};
+    if (door->plugin->get_stats(door->handle, &result, &error) != HUGEVM_OK) {
+        g_autofree char *problem = door_problem(&error);
+        fprintf(stderr, "hugevm: warning: %s\n", problem);
+        return;
+    }
+    for (uint64_t i = 0; i < door->plugin->result_warning_count(result); i++)
+        fprintf(stderr, "hugevm: warning: %s\n", door->plugin->result_warning(result, i));
+    door->plugin->result_free(result);
+}
+
+/*
+ * VDSM does not run, so nobody is about to start a VM of its: a claim of VDSM's that has no QEMU
+ * has missed its end. No list of VMs is needed for that: a QEMU is seen by its process.
+ */
+static gboolean reconcile(const Door *door, char **out_problem)
+{
+    uint64_t sequence = 0;
+    struct hugevm_error error = {.size = sizeof error};
+    if (door->plugin->reconcile_begin(door->handle, &sequence, &error) == HUGEVM_OK &&
+        door->plugin->reconcile(door->handle, sequence, NULL, 0, &error) == HUGEVM_OK)
+        return TRUE;
+    *out_problem = door_problem(&error);
+    return FALSE;
+}
+
+int vdsm_root_before_vdsm_start(void)
+{
+    g_auto(Door) door = {0};
+    g_autofree char *problem = NULL;
+    if (geteuid() != 0)
+        problem = g_strdup("before_vdsm_start is for root");
+    else if (door_open(&door, VDSM, 0, &problem) && reconcile(&door, &problem))
+        warn_of_settings(&door);
+    if (problem == NULL)
+        return 0;
+    fprintf(stderr, "hugevm: %s\n", problem);
+    return 1;
 }

@@ -4,3 +4,6 @@
 
 /* One event: the request from standard input, the reply to standard output. An exit status. */
 int vdsm_root_main(const char *point);
+
+/* before_vdsm_start, which VDSM's unit runs as root: lets go of what VDSM has missed. A status. */
+int vdsm_root_before_vdsm_start(void);

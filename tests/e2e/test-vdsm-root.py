@@ -190,7 +190,7 @@ def foreign_owner(bench):
 
 
 def other_commands(bench):
-    """sudo allows the four command lines, and no other"""
+    """sudo allows one command line for each point that needs root, and no other"""
     runner = vdsm(bench)
     same(subprocess.run(["visudo", "-c"], capture_output=True, check=False).returncode, 0, "visudo -c")
     same((os.stat(SUDOERS).st_uid, stat.S_IMODE(os.stat(SUDOERS).st_mode)), (0, 0o440),
@@ -198,6 +198,7 @@ def other_commands(bench):
     for point in POINTS:
         same(sudo(runner, PROGRAM, "--as-root", point), (3, "the request is none\n"), point)
     for words in ((), ("--as-root",), ("--as-root", "before_vm_pause"), ("--as-root", ""),
+                  ("--as-root", "before_vdsm_start"), ("--as-root", "after_get_stats"),
                   ("--as-root", "before_vm_start", "more"), ("--as-root", "before_vm_start "),
                   ("before_vm_start",)):
         status, text = sudo(runner, PROGRAM, *words)

@@ -24,7 +24,10 @@ PROGRAM = "/usr/libexec/hugevm/vdsm-hook"
 SUDOERS = "/etc/sudoers.d/50_vdsm_hook_hugevm"
 LIBVIRT_HOOK = "/etc/libvirt/hooks/qemu.d/50-hugevm"
 CONF = "/etc/hugevm/hugevm.conf"
-POINTS = ("before_vm_start", "before_vm_migrate_destination", "after_vm_start", "after_vm_destroy")
+POINTS = ("before_vm_start", "before_vm_migrate_destination", "before_vm_dehibernate",
+          "after_vm_start", "after_vm_migrate_destination", "after_vm_destroy",
+          "after_vm_migrate_source", "after_vm_hibernate", "before_memory_hotplug",
+          "after_memory_hotplug")  # those that ask root
 BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 NEED = 128  # pages of 2 MiB for 256 MiB
 ELEMENT = "<hugepages>"

@@ -26,9 +26,17 @@ from vdsm_runner import HookError, Runner, VdsmVm  # noqa: E402
 PROGRAM, INSTALLED = sys.argv[1:3]
 BASE = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 BEGINS = ("before_vm_start", "before_vm_migrate_destination")
-ENDS = ("after_vm_start", "after_vm_destroy")
+RESTORE = "before_vm_dehibernate"
+ENDS = ("after_vm_start", "after_vm_migrate_destination", "after_vm_destroy",
+        "after_vm_migrate_source", "after_vm_hibernate")
+PLUGS = ("before_memory_hotplug", "after_memory_hotplug")
+REPORTS = ("after_get_stats", "after_get_caps")
+OF_VMS = (*BEGINS, RESTORE, *ENDS, *PLUGS)
 PASSED, LOGGED, REFUSED, NO_ROOT = 0, 1, 2, 3
 HUGE = "<memoryBacking><hugepages/></memoryBacking>"
+DIMM = "<memory model='dimm'><target><size unit='MiB'>64</size></target></memory>"
+HUGE_DIMM = ("<memory model='dimm'><source><pagesize unit='KiB'>2048</pagesize></source><target>"
+             "<size unit='MiB'>64</size></target></memory>")
 PATIENCE_S = 30
 
 
@@ -64,7 +72,7 @@ class HookCase(unittest.TestCase):
             self.skipTest(f"this user may run {INSTALLED} as root, and pools would be touched")
         # the build may be where nobody may not look
         self.program = shutil.copy2(PROGRAM, self.top / "vdsm-hook")
-        for point in (*BEGINS, *ENDS, "before_vm_pause"):
+        for point in (*OF_VMS, *REPORTS, "before_vdsm_start", "before_vm_pause"):
             (self.top / "hooks" / point).mkdir(parents=True)
             (self.top / "hooks" / point / "50_hugevm").symlink_to(self.program)
         self.uuid = str(uuids.uuid4())
@@ -102,7 +110,7 @@ class HookCase(unittest.TestCase):
 
 class OrdinaryVm(HookCase):
     def all_points_pass(self, xml, **properties):
-        for point in (*BEGINS, *ENDS):
+        for point in OF_VMS:
             with self.subTest(point=point, properties=properties):
                 found, results = self.vm(xml, **properties).run_point(point)
                 self.assertEqual((found, results), (xml, [(PASSED, "")]))
@@ -144,6 +152,55 @@ class OrdinaryVm(HookCase):
                 with self.subTest(point=point, uuid=uuid[:40]):
                     vm = VdsmVm(self.runner, uuid, domain(HUGE), {"hugepages": "2048"})
                     self.assertEqual(vm.run_point(point)[1], [(PASSED, "")])
+
+
+class Device(HookCase):
+    def plugs(self, vm, device):
+        plugged = []
+        vm.plug_memory(device, plugged.append)
+        self.assertEqual(plugged, [device])
+        self.assertEqual([entry[1:] for entry in self.runner.log], [(PASSED, "")] * 2)
+        self.runner.log.clear()
+
+    def test_memory_of_a_vm_without_claim_passes(self):
+        self.plugs(self.vm(domain(), hugepages="2048"), DIMM)
+
+    def test_memory_of_no_named_vm_passes(self):
+        """As VDSM called it before 4.2."""
+        self.plugs(VdsmVm(self.runner, "", domain()), HUGE_DIMM)
+
+    def test_broken_device_passes_to_libvirt(self):
+        for text in ("", "<", "<memory>", "\0" * 10, "x" * 100000):
+            self.plugs(self.vm(domain()), text)
+
+
+class Host(HookCase):
+    """Points about no VM. What they do with the module: test-vdsm-report.py, and the e2e tests."""
+
+    def test_report_that_is_no_json_stays_and_fails_nothing(self):
+        for content in (b"", b"{", b"\xff", b"{}\0"):
+            for point in REPORTS:
+                path = self.file(content, "report.json")
+                status, text = self.runner.run_script(
+                    self.hook(point), self.runner.environment("", {}, path, "_hook_json"))
+                self.assertEqual((status, pathlib.Path(path).read_bytes()), (PASSED, content))
+                if os.path.isdir("/sys/kernel/mm/hugepages"):
+                    self.is_one_line(text)
+
+    def test_report_without_file_fails_nothing(self):
+        fifo = self.own / "fifo"
+        os.mkfifo(fifo, 0o666)
+        os.chmod(fifo, 0o666)
+        for path in ("", "/nonexistent", fifo, self.own):
+            environment = self.runner.environment("", {}, str(path), "_hook_json")
+            for point in REPORTS:
+                self.assertEqual(self.runner.run_script(self.hook(point), environment)[0], PASSED)
+        self.assertEqual(self.runner.run_script(self.hook(REPORTS[0]), {})[0], PASSED)
+
+    def test_start_of_vdsm_is_for_root(self):
+        status, text = self.runner.run_script(
+            self.hook("before_vdsm_start"), self.runner.environment("", {}, self.file("")))
+        self.refuses((status, text), "root", status=LOGGED)
 
 
 class OddFile(HookCase):
@@ -275,12 +332,12 @@ class Call(HookCase):
                              "to be run by VDSM", status=PASSED)
 
     def test_roots_half_wants_root(self):
-        for point in (*BEGINS, *ENDS):
+        for point in OF_VMS:
             self.assertEqual(self.run_as(self.program, "--as-root", point),
                              (NO_ROOT, "this half must run as root\n"))
 
     def test_roots_half_serves_its_points_only(self):
-        for point in ("", "before_vm_pause", "../before_vm_start", "before_vm_start ", "x" * 10000):
+        for point in (*REPORTS, "before_vdsm_start", "", "before_vm_pause", "../before_vm_start", "before_vm_start ", "x" * 10000):
             self.assertEqual(self.run_as(self.program, "--as-root", point),
                              (NO_ROOT, "this point is not served\n"))
 
@@ -314,6 +371,21 @@ class WithoutRoot(HookCase):
         custom = "<ovirt-vm:custom><ovirt-vm:hugepages>2048</ovirt-vm:hugepages></ovirt-vm:custom>"
         self.is_refused(domain("<metadata><ovirt-vm:vm xmlns:ovirt-vm='http://ovirt.org/vm/1.0'>"
                                f"{custom}</ovirt-vm:vm></metadata>"))
+
+    def test_saved_vm_with_huge_pages_is_refused(self):
+        vm = self.vm(domain())
+        with self.assertRaises(HookError):
+            vm.restore(self.fail, saved=domain(HUGE))
+        self.refuses(self.runner.log[-1][1:], "sudo")
+
+    def test_saved_vm_without_them_passes_whatever_the_property_says(self):
+        vm = self.vm(domain(), hugepages="2048")
+        self.assertEqual(vm.run_point(RESTORE, FROM_SNAPSHOT="True"), (domain(), [(PASSED, "")]))
+
+    def test_device_on_huge_pages_is_refused(self):
+        with self.assertRaises(HookError):
+            self.vm(domain()).plug_memory(HUGE_DIMM, self.fail)
+        self.refuses(self.runner.log[-1][1:], "sudo")
 
     def test_junk_in_the_property_is_refused(self):
         for value in ("abc", "-1", "2048; id", "$(id)", "a\nb", "\x1b[31m", "%s%n", "../..", "9" * 5000,

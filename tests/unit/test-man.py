@@ -318,10 +318,12 @@ def check_hooks(_ctl, doc):
     events = set(re.findall(r'^    {"(\w+", "\w+)", \w+', table["libvirt-hook"], re.MULTILINE))
     wrong = difference("call", calls - {"everything else"},
                        {event.replace('", "', " ") for event in events})
-    for name in ("vdsm-hook", "vdsm-root"):
-        real = set(re.findall(r'^    {"(\w+)"[,}]', table[name], re.MULTILINE))
-        wrong += difference(f"point of {name}", points, real)
-    return wrong
+    real = {name: set(re.findall(r'^    {"(\w+)"[,}]', table[name], re.MULTILINE))
+            for name in ("vdsm-hook", "vdsm-root")}
+    wrong += difference("point of vdsm-hook", points, real["vdsm-hook"])
+    sudoers = (doc.parent / "plugin/meson.build").read_text(encoding="utf-8")
+    asked = set(re.findall(r"'(\w+)'", sudoers.split("vdsm_root_points = [")[1].split("]")[0]))
+    return wrong + difference("point of vdsm-root", asked, real["vdsm-root"])
 
 
 def check_c_example(_ctl, doc):

@@ -244,6 +244,19 @@ class Surroundings(RunnerCase):
         self.assertNotIn("secret\n", str(caught.exception))
         self.assertEqual(self.vm.xml, XML)
 
+    def test_scripts_in_python_have_the_module_hooking(self):
+        path = self.script("before_vm_start", "10_python", "")
+        pathlib.Path(path).write_text(
+            "#!/usr/bin/python3\nimport hooking\nxml = hooking.read_domxml()\n"
+            "xml.documentElement.setAttribute('seen', 'yes')\nhooking.write_domxml(xml)\n")
+        self.vm.before_vm_start()
+        self.assertIn('<domain seen="yes">', self.vm.xml)
+        pathlib.Path(path).write_text(
+            "#!/usr/bin/python3\nimport hooking\nhooking.exit_hook('not today')\n")
+        with self.assertRaises(HookError) as caught:
+            self.vm.before_vm_start()
+        self.assertEqual(str(caught.exception), "not today")
+
     def test_vms_run_side_by_side(self):
         self.script("before_vm_start", "10_meet",
                     f"touch {self.notes}/$vmId; for i in $(seq 200); do"
@@ -256,6 +269,99 @@ class Surroundings(RunnerCase):
         for thread in threads:
             thread.join()
         self.assertEqual([vm.xml for vm in vms], [f"vm-{i}\n" for i in range(4)])
+
+
+class Life(RunnerCase):
+    """The points of one event, in their order."""
+
+    def order(self, action, points):
+        for point in points:
+            self.script(point, "10_note", self.noting(point))
+        action()
+        return self.note().split()
+
+    def test_hibernation(self):
+        points = ["before_vm_hibernate", "after_vm_hibernate"]
+        self.assertEqual(self.order(lambda: self.vm.hibernate(lambda: None), points), points)
+
+    def test_outgoing_migration(self):
+        points = ["before_vm_migrate_source", "after_vm_migrate_source"]
+        self.assertEqual(self.order(lambda: self.vm.migrate_out(lambda: None), points), points)
+
+    def test_failed_migration_goes_no_further(self):
+        def fail():
+            raise OSError("no route to host")
+        with self.assertRaises(OSError):
+            self.order(lambda: self.vm.migrate_out(fail), ["after_vm_migrate_source"])
+        self.assertEqual(self.note(), "")
+
+    def test_restore_is_shown_the_saved_xml_and_takes_no_edit(self):
+        launched = []
+        for point in ("before_vm_start", "before_vm_dehibernate"):
+            self.script(point, "10_look", f"cat $_hook_domxml >>{self.notes}/order;"
+                        f"echo \" $FROM_SNAPSHOT\" >>{self.notes}/order; echo >$_hook_domxml")
+        self.vm.restore(launched.append, saved="<saved/>")
+        self.assertEqual(self.note(), f"{XML} \n<saved/> False\n")
+        self.assertEqual(launched, ["<saved/>"])
+
+    def test_no_script_can_be_run_after_a_restore(self):
+        self.script("after_vm_dehibernate", "10_note", self.noting("after"))
+        with self.assertRaises(TypeError):
+            self.vm.restore(lambda xml: None)
+        self.assertEqual(self.note(), "")
+
+    def test_plug_takes_the_devices_xml_and_its_edit(self):
+        self.script("before_memory_hotplug", "10_edit",
+                    f"cat $_hook_domxml >{self.notes}/seen; echo '<edited/>' >$_hook_domxml")
+        self.script("after_memory_hotplug", "10_look", f"cat $_hook_domxml >{self.notes}/after")
+        plugged = []
+        self.vm.plug_memory("<memory/>", plugged.append)
+        self.assertEqual((self.note("seen"), plugged, self.note("after")),
+                         ("<memory/>", ["<edited/>\n"], "<edited/>\n"))
+        self.assertEqual(self.vm.xml, XML)
+
+    def test_refused_plug_goes_no_further(self):
+        self.script("before_memory_hotplug", "10_fail", "echo no >&2; exit 2")
+        self.script("after_memory_hotplug", "10_note", self.noting("after"))
+        with self.assertRaises(HookError) as caught:
+            self.vm.plug_memory("<memory/>", lambda xml: self.fail("it is plugged"))
+        self.assertEqual((str(caught.exception), self.note()), ("no\n", ""))
+
+
+class Host(RunnerCase):
+    """Points about no VM."""
+
+    def test_reports_go_through_the_file(self):
+        path = self.script("after_get_stats", "10_python", "")
+        pathlib.Path(path).write_text(
+            "#!/usr/bin/python3\nimport hooking\ndata = hooking.read_json()\n"
+            "data['seen'] = data.pop('é')\nhooking.write_json(data)\n")
+        self.assertEqual(self.runner.report("after_get_stats", {"é": 1}),
+                         ({"seen": 1}, [(0, "")]))
+
+    def test_report_that_becomes_no_json_fails(self):
+        for text in ("echo x >$_hook_json", ": >$_hook_json"):
+            self.script("after_get_caps", "10_break", text)
+            with self.assertRaises(ValueError):
+                self.runner.report("after_get_caps", {})
+
+    def test_failure_of_a_report_is_only_logged(self):
+        self.script("after_get_stats", "10_fail", "echo why >&2; exit 2")
+        self.assertEqual(self.runner.report("after_get_stats", {"a": 1}),
+                         ({"a": 1}, [(2, "why\n")]))
+
+    def test_they_know_of_no_vm(self):
+        self.script("after_get_stats", "10_dump", f"env >{self.notes}/env; id -u >{self.notes}/uid")
+        self.runner.report("after_get_stats", {})
+        self.assertNotIn("vmId", self.note("env"))
+        self.assertNotIn("_hook_domxml", self.note("env"))
+        self.assertNotEqual(self.note("uid"), "0\n")
+
+    def test_start_of_vdsm_is_this_processs_own_and_never_aborts(self):
+        self.script("before_vdsm_start", "10_look",
+                    f"id -u >{self.notes}/uid; cat $_hook_domxml >{self.notes}/size; exit 2")
+        self.assertEqual(self.runner.before_vdsm_start(), [(2, "")])
+        self.assertEqual((self.note("uid"), self.note("size")), (f"{os.getuid()}\n", ""))
 
 
 if __name__ == "__main__":

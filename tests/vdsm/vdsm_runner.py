@@ -20,20 +20,28 @@ What a hook point does (vdsm/common/hooks.py and vdsmd(8) of VDSM 4.5, in own wo
 - A failure aborts the action at before_*, but not at before_vm_destroy, and never at after_*. At
   before_vm_start the XML is taken over all the same before the error is raised, and its text is the
   stderr of the last script that failed; elsewhere it is that of the last script that was run.
-- The XML that scripts leave is used at before_vm_start of a normal start. It is ignored on restore
-  and at all other points that are here.
-
-What is left out: PYTHONPATH (of the module `hooking`), the JSON points, those of devices.
+- The XML that scripts leave is used at before_vm_start of a normal start, and that of the device at
+  before_memory_hotplug. It is ignored on restore and at all other points that are here.
+- Points about the host's figures get JSON instead, in the file that _hook_json names, and neither a
+  VM nor properties; what is read back is what VDSM reports, so it must be JSON: a failure to parse
+  it fails the report.
+- before_vdsm_start is run by root before VDSM itself, with an empty file; it never aborts.
+- At before_vm_dehibernate the environment has FROM_SNAPSHOT as text, at after_vm_dehibernate as a
+  bool, so that no script can be run there at all.
+- PYTHONPATH ends with the directory of the module `hooking`, by which scripts in Python read and
+  write those files; hooking.py beside this has the few functions that count here.
 """
 
 import contextlib
+import json
 import os
 import pwd
 import subprocess
 import tempfile
 import threading
 
-GOES_ON_AFTER_FAILURE = ("before_vm_destroy",)
+GOES_ON_AFTER_FAILURE = ("before_vm_destroy", "before_vdsm_start")
+HOOKING = os.path.dirname(os.path.abspath(__file__))
 STOP_CHAIN = 2
 
 
@@ -70,14 +78,16 @@ class Runner:
         paths = sorted(f"{directory}/{name}" for name in names if not name.startswith("."))
         return [path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]
 
-    def environment(self, vm_id, properties, xml_file):
-        return {**self.base, **properties, "vmId": vm_id, "_hook_domxml": xml_file}
+    def environment(self, vm_id, properties, file, variable="_hook_domxml"):
+        path = f"{properties.get('PYTHONPATH', self.base.get('PYTHONPATH', ''))}:{HOOKING}"
+        own = {"vmId": vm_id} if vm_id else {}
+        return {**self.base, **properties, **own, "PYTHONPATH": path, variable: file}
 
-    def run_script(self, path, environment, arguments=()):
+    def run_script(self, path, environment, arguments=(), as_root=False):
         """One script; its exit status and its stderr. VDSM passes no arguments."""
         done = subprocess.run([path, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, env=environment, timeout=self.timeout,
-                              check=False, **self.user)
+                              check=False, **({} if as_root else self.user))
         text = done.stderr.decode(errors="backslashreplace")
         with self.lock:
             self.log.append((path, done.returncode, text))
@@ -85,13 +95,13 @@ class Runner:
                 self.warnings.append(f"{path}: unexpected status {done.returncode}")
         return done.returncode, text
 
-    def store(self, xml):
-        """The file that _hook_domxml names."""
+    def store(self, text):
+        """The file that _hook_domxml or _hook_json names."""
         fd, path = tempfile.mkstemp(dir=self.directory)  # mode 0600
         with os.fdopen(fd, "wb") as file:
             if self.user:
                 os.fchown(fd, self.user["user"], self.user["group"])
-            file.write(xml.encode())
+            file.write(text.encode())
         return path
 
     def read_back(self, path):
@@ -102,17 +112,18 @@ class Runner:
             raise OSError(done.stderr.decode())
         return done.stdout.decode()
 
-    def run_point(self, point, vm_id, xml, properties):
-        """All scripts of a point: the XML as they left it, and (exit status, stderr) of each."""
+    def run_point(self, point, vm_id, text, properties, variable="_hook_domxml"):
+        """All scripts of a point: the file as they left it, and (exit status, stderr) of each."""
         scripts = self.scripts(point)
         results = []
         if not scripts:
-            return xml, results
-        path = self.store(xml)
+            return text, results
+        path = self.store(text)
         try:
-            environment = self.environment(vm_id, properties, path)
+            environment = self.environment(vm_id, properties, path, variable)
             for script in scripts:
-                results.append(self.run_script(script, environment))
+                results.append(self.run_script(script, environment,
+                                               as_root=point == "before_vdsm_start"))
                 if results[-1][0] == STOP_CHAIN:
                     break
             if point != "before_vm_start":
@@ -120,6 +131,15 @@ class Runner:
             return self.read_back(path), results
         finally:
             os.unlink(path)
+
+    def before_vdsm_start(self):
+        """What VDSM's unit does before the daemon; each script's result."""
+        return self.run_point("before_vdsm_start", "", "", {})[1]
+
+    def report(self, point, document):
+        """after_get_stats or after_get_caps: what VDSM reports then, and each script's result."""
+        text, results = self.run_point(point, "", json.dumps(document), {}, "_hook_json")
+        return json.loads(text), results
 
     @staticmethod
     def _raise(point, results):
@@ -137,10 +157,10 @@ class VdsmVm:
         self.xml = xml
         self.properties = dict(properties or {})
 
-    def run_point(self, point, xml=None):
+    def run_point(self, point, xml=None, **params):
         """The point's output, which most callers have to ignore; and each script's result."""
         return self.runner.run_point(point, self.uuid, self.xml if xml is None else xml,
-                                     self.properties)
+                                     {**params, **self.properties})
 
     def before_vm_start(self, takes_output=True):
         xml, results = self.run_point("before_vm_start")
@@ -155,12 +175,30 @@ class VdsmVm:
         launch(self.xml)
         self.run_point("after_vm_start")
 
-    def restore(self, launch):
-        """From a saved image: libvirt takes the XML that is in there."""
+    def restore(self, launch, saved=None):
+        """libvirt takes the XML that is in the saved image, not the one that the engine sends."""
         self.before_vm_start(takes_output=False)
-        self.run_point("before_vm_dehibernate")
-        launch(self.xml)
-        self.run_point("after_vm_dehibernate")
+        saved = self.xml if saved is None else saved
+        self.run_point("before_vm_dehibernate", saved, FROM_SNAPSHOT="False")
+        launch(saved)
+        self.run_point("after_vm_dehibernate", saved, FROM_SNAPSHOT=False)
+
+    def hibernate(self, save):
+        self.run_point("before_vm_hibernate")
+        save()
+        self.run_point("after_vm_hibernate")
+
+    def migrate_out(self, migrate):
+        """To another host; the engine destroys what is left of it here, some time."""
+        self.run_point("before_vm_migrate_source")
+        migrate()
+        self.run_point("after_vm_migrate_source")
+
+    def plug_memory(self, device, attach):
+        """attach(device) plugs it; there is no point for its failure."""
+        device, _ = self.run_point("before_memory_hotplug", device)
+        attach(device)
+        self.run_point("after_memory_hotplug", device)
 
     def migrate_in(self, launch):
         """xml is the source's, and libvirt starts it from there; launch is the migration itself."""
