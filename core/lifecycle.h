@@ -68,7 +68,10 @@ typedef struct {
     const char *const *memory_directories; /* at launch: where QEMU makes its files, or NULL */
 } HvVmRef;
 
-/* Dry run: nothing is changed, no lock taken. A shortage is in outcome->plan->refusal. */
+/*
+ * Dry run: nothing is changed, no lock taken. A shortage is in outcome->plan->refusal; without one
+ * outcome->xml is what would be started.
+ */
 HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error);
 
 /* Plans, records the claim, gets the pages; on failure everything is as before. */

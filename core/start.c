@@ -28,6 +28,24 @@ static void add_settled_warnings(const HvStart *start)
         g_ptr_array_add(start->outcome->warnings, g_strdup(g_ptr_array_index(warnings, i)));
 }
 
+static gboolean edit_xml(HvStart *start, GError **error)
+{
+    HvOutcome *outcome = start->outcome;
+    gsize bytes = 0;
+    char *edited = hv_domain_edit(start->domain, start->vm->xml, start->vm->xml_bytes,
+                                  &outcome->request->edit, &bytes, error);
+    if (edited == NULL)
+        return FALSE;
+    outcome->xml_changed =
+        bytes != start->vm->xml_bytes || memcmp(edited, start->vm->xml, bytes) != 0;
+    g_free(outcome->xml);
+    outcome->xml = edited;
+    outcome->xml_bytes = bytes;
+    g_free(outcome->uuid);
+    outcome->uuid = g_strdup(outcome->request->uuid);
+    return TRUE;
+}
+
 HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **error)
 {
     g_auto(HvStart) start = {.agent = agent, .vm = vm};
@@ -53,6 +71,8 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     if (!hv_start_plan(&start, ledger, error))
         return NULL;
     add_settled_warnings(&start);
+    if (start.outcome->plan->refusal == NULL && !edit_xml(&start, error))
+        return NULL;
     HvWorld world = {start.snapshot, start.settings, ledger, start.outcome->request->uuid};
     hv_zones_read(agent->root, start.snapshot);
     if (start.snapshot->zones_fault != NULL)
@@ -107,24 +127,6 @@ static void roll_back(const HvStart *start, HvStore *store, GError **error)
         g_prefix_error(error, "(not all could be given back, the next call goes on: %s) ", message);
     }
     hv_hand_over(start->agent, store); /* what was pinned for this start */
-}
-
-static gboolean edit_xml(HvStart *start, GError **error)
-{
-    HvOutcome *outcome = start->outcome;
-    gsize bytes = 0;
-    char *edited = hv_domain_edit(start->domain, start->vm->xml, start->vm->xml_bytes,
-                                  &outcome->request->edit, &bytes, error);
-    if (edited == NULL)
-        return FALSE;
-    outcome->xml_changed =
-        bytes != start->vm->xml_bytes || memcmp(edited, start->vm->xml, bytes) != 0;
-    g_free(outcome->xml);
-    outcome->xml = edited;
-    outcome->xml_bytes = bytes;
-    g_free(outcome->uuid);
-    outcome->uuid = g_strdup(outcome->request->uuid);
-    return TRUE;
 }
 
 static gboolean carry_out(const HvStart *start, HvStore *store, const HvPlan *plan,

@@ -357,9 +357,9 @@ struct hugevm_plugin {
     /*
      * Dry run of before_vm_start: changes nothing. A request that makes sense but
      * would be refused is a success with `refusal` in the JSON (result_json), as
-     * hugevmctl plan prints it; input that makes none is an error here too. Takes
-     * no lock. Errors: INVALID_ARGUMENT, BAD_PROPERTY, BAD_XML, BAD_CONFIG,
-     * CONFLICT, PERMISSION, LEDGER, SYSTEM. Since 1.0.
+     * hugevmctl plan prints it; input that makes none is an error here too. Without a
+     * refusal result_domain_xml is what would be started. Takes no lock. Errors: INVALID_ARGUMENT,
+     * BAD_PROPERTY, BAD_XML, BAD_CONFIG, CONFLICT, PERMISSION, LEDGER, SYSTEM. Since 1.0.
      */
     int32_t (*plan)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
                     struct hugevm_result **out_result, struct hugevm_error *error);
