@@ -10,6 +10,9 @@
  * offers it is request.c's question); zero and negative sizes are VDSM's "off";
  * everything else is refused, because the alternative is a VM that starts
  * without the pages its owner asked for.
+ *
+ * hugepages_shared has a short name in hugevm's own element, where it cannot be
+ * anybody else's. An element that uses both names must mean one thing.
  */
 #include "properties.h"
 
@@ -20,18 +23,25 @@
 
 #define HINT_HUGEPAGES                                                                             \
     "a page size in KiB (2048) or with a suffix (2M, 1G), large or any; 0 or empty is off"
-#define HINT_SHARED "true or false (also yes, no, on, off, 1, 0); empty is unset"
+#define HINT_SHARED "true or false (also yes, no, on, off, 1, 0); auto or empty is unset"
 
-/* The first source's value without blanks around it; NULL if no source has it. */
+/* A source's value without blanks around it; NULL if it has none. */
+static char *value_in(GHashTable *source, const char *name)
+{
+    gpointer value;
+    if (source == NULL || !g_hash_table_lookup_extended(source, name, NULL, &value))
+        return NULL;
+    return g_strstrip(g_strdup(value != NULL ? value : ""));
+}
+
+/* The first source's value; NULL if no source has it. */
 static char *find_property(GHashTable *agent, const HvDomain *domain, const char *name)
 {
     GHashTable *const sources[] = {agent, domain->ovirt_custom, domain->hugevm_custom};
-    for (guint i = 0; i < G_N_ELEMENTS(sources); i++) {
-        gpointer value;
-        if (sources[i] != NULL && g_hash_table_lookup_extended(sources[i], name, NULL, &value))
-            return g_strstrip(g_strdup(value != NULL ? value : ""));
-    }
-    return NULL;
+    char *value = NULL;
+    for (guint i = 0; i < G_N_ELEMENTS(sources) && value == NULL; i++)
+        value = value_in(sources[i], name);
+    return value;
 }
 
 static gboolean bad_value(GError **error, const char *name, const char *value, const char *hint)
@@ -73,20 +83,57 @@ static gboolean read_hugepages(HvProperties *properties, const char *value, GErr
     return TRUE;
 }
 
-static gboolean read_shared(HvProperties *properties, const char *value, GError **error)
+/* FALSE: it is neither a boolean nor unset. */
+static gboolean parse_shared(const char *value, HvShared *out_shared)
 {
-    static const char *const yes[] = {"true", "1", "yes", "on"};
-    static const char *const no[] = {"false", "0", "no", "off"};
-    if (value == NULL || value[0] == '\0')
-        return TRUE;
-    for (guint i = 0; i < G_N_ELEMENTS(yes); i++) {
-        if (g_ascii_strcasecmp(value, yes[i]) == 0)
-            properties->shared = HV_SHARED_YES;
-        else if (g_ascii_strcasecmp(value, no[i]) == 0)
-            properties->shared = HV_SHARED_NO;
+    static const struct {
+        const char *word;
+        HvShared shared;
+    } words[] = {
+        {"true", HV_SHARED_YES},   {"1", HV_SHARED_YES},    {"yes", HV_SHARED_YES},
+        {"on", HV_SHARED_YES},     {"false", HV_SHARED_NO}, {"0", HV_SHARED_NO},
+        {"no", HV_SHARED_NO},      {"off", HV_SHARED_NO},   {"", HV_SHARED_UNSET},
+        {"auto", HV_SHARED_UNSET},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(words); i++) {
+        if (g_ascii_strcasecmp(value, words[i].word) == 0) {
+            *out_shared = words[i].shared;
+            return TRUE;
+        }
     }
-    return properties->shared != HV_SHARED_UNSET ||
-           bad_value(error, "hugepages_shared", value, HINT_SHARED);
+    return FALSE;
+}
+
+static gboolean read_shared(const char *name, const char *value, HvShared *out_shared,
+                            GError **error)
+{
+    return value == NULL || parse_shared(value, out_shared) ||
+           bad_value(error, name, value, HINT_SHARED);
+}
+
+/* By either name, where hugevm's own element decides. */
+static gboolean settle_shared(GHashTable *agent, const HvDomain *domain, HvShared *out_shared,
+                              GError **error)
+{
+    static const char name[] = "hugepages_shared";
+    HvShared by_short_name = HV_SHARED_UNSET;
+    gboolean is_elsewhere = (agent != NULL && g_hash_table_contains(agent, name)) ||
+                            g_hash_table_contains(domain->ovirt_custom, name);
+    g_autofree char *value = find_property(agent, domain, name);
+    g_autofree char *short_value =
+        is_elsewhere ? NULL : value_in(domain->hugevm_custom, HV_SHARED_SHORT_NAME);
+    if (!read_shared(name, value, out_shared, error) ||
+        !read_shared(HV_SHARED_SHORT_NAME, short_value, &by_short_name, error))
+        return FALSE;
+    if (value != NULL && short_value != NULL && *out_shared != by_short_name) {
+        hv_set_error(error, HV_ERROR_PROPERTY, "remove one of them",
+                     "hugevm's metadata element contradicts itself: shared and hugepages_shared "
+                     "are two names of one VM property");
+        return FALSE;
+    }
+    if (value == NULL)
+        *out_shared = by_short_name;
+    return TRUE;
 }
 
 HvProperties *hv_properties_none(void)
@@ -99,9 +146,9 @@ HvProperties *hv_properties_none(void)
 HvProperties *hv_properties_read(GHashTable *agent, const HvDomain *domain, GError **error)
 {
     g_autofree char *hugepages = find_property(agent, domain, "hugepages");
-    g_autofree char *shared = find_property(agent, domain, "hugepages_shared");
     g_autoptr(HvProperties) properties = hv_properties_none();
-    if (!read_hugepages(properties, hugepages, error) || !read_shared(properties, shared, error))
+    if (!read_hugepages(properties, hugepages, error) ||
+        !settle_shared(agent, domain, &properties->shared, error))
         return NULL;
     return g_steal_pointer(&properties);
 }

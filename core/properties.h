@@ -4,6 +4,9 @@
 
 #include "domain-xml.h"
 
+/* What hugepages_shared may be called in hugevm's own metadata element. */
+#define HV_SHARED_SHORT_NAME "shared"
+
 typedef enum { HV_SHARED_UNSET, HV_SHARED_NO, HV_SHARED_YES } HvShared;
 
 /* Who chooses the page size. */

@@ -134,10 +134,11 @@ static void shared_is_a_boolean_in_any_case(void)
         const char *value;
         HvShared shared;
     } cases[] = {
-        {"true", HV_SHARED_YES}, {"TRUE", HV_SHARED_YES}, {"1", HV_SHARED_YES},
-        {"Yes", HV_SHARED_YES},  {" on ", HV_SHARED_YES}, {"false", HV_SHARED_NO},
-        {"False", HV_SHARED_NO}, {"0", HV_SHARED_NO},     {"NO", HV_SHARED_NO},
-        {"off", HV_SHARED_NO},   {"", HV_SHARED_UNSET},   {" ", HV_SHARED_UNSET},
+        {"true", HV_SHARED_YES},   {"TRUE", HV_SHARED_YES}, {"1", HV_SHARED_YES},
+        {"Yes", HV_SHARED_YES},    {" on ", HV_SHARED_YES}, {"false", HV_SHARED_NO},
+        {"False", HV_SHARED_NO},   {"0", HV_SHARED_NO},     {"NO", HV_SHARED_NO},
+        {"off", HV_SHARED_NO},     {"", HV_SHARED_UNSET},   {" ", HV_SHARED_UNSET},
+        {"auto", HV_SHARED_UNSET},
     };
     g_autoptr(HvDomain) domain = domain_with("", "");
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -190,6 +191,54 @@ static void junk_behind_a_deciding_source_is_not_read(void)
     g_assert_error(error, HV_ERROR, HV_ERROR_PROPERTY);
 }
 
+/* A user of virsh edit writes "shared"; nobody else's property of that name is meant. */
+static void shared_is_a_short_name_in_our_element_only(void)
+{
+    static const struct {
+        const char *ovirt;
+        const char *own;
+        HvShared shared;
+    } cases[] = {
+        {"", "<h:shared>true</h:shared>", HV_SHARED_YES},
+        {"", "<h:shared>false</h:shared>", HV_SHARED_NO},
+        {"", "<h:shared> auto </h:shared>", HV_SHARED_UNSET},
+        {"", "<h:shared/>", HV_SHARED_UNSET},
+        {"", "<x:shared xmlns:x='urn:x'>true</x:shared>", HV_SHARED_UNSET},
+        {"<o:shared>true</o:shared>", "", HV_SHARED_UNSET},
+        {"<o:hugepages_shared>false</o:hugepages_shared>", "<h:shared>true</h:shared>",
+         HV_SHARED_NO},
+        {"<o:hugepages_shared/>", "<h:shared>true</h:shared>", HV_SHARED_UNSET},
+        {"", "<h:shared>yes</h:shared><h:hugepages_shared>1</h:hugepages_shared>", HV_SHARED_YES},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(HvDomain) domain = domain_with(cases[i].ovirt, cases[i].own);
+        g_autoptr(HvProperties) properties = read_one(domain, NULL, NULL, &error);
+        g_assert_no_error(error);
+        g_assert_cmpint(properties->shared, ==, cases[i].shared);
+    }
+}
+
+static void two_names_that_contradict_each_other_are_refused(void)
+{
+    static const char *const own[] = {
+        "<h:shared>true</h:shared><h:hugepages_shared>false</h:hugepages_shared>",
+        "<h:hugepages_shared>true</h:hugepages_shared><h:shared>auto</h:shared>",
+        "<h:hugepages_shared>auto</h:hugepages_shared><h:shared>true</h:shared>",
+        "<h:hugepages_shared>true</h:hugepages_shared><h:shared>perhaps</h:shared>",
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(own); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(HvDomain) domain = domain_with("", own[i]);
+        g_assert_null(read_one(domain, NULL, NULL, &error));
+        g_assert_error(error, HV_ERROR, HV_ERROR_PROPERTY);
+        g_clear_error(&error);
+        g_autoptr(HvProperties) agents = read_one(domain, "hugepages_shared", "false", &error);
+        g_assert_no_error(error);
+        g_assert_cmpint(agents->shared, ==, HV_SHARED_NO);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -199,6 +248,8 @@ int main(int argc, char **argv)
     ADD(zero_negative_and_empty_are_off);
     ADD(junk_is_refused_by_name_and_value);
     ADD(shared_is_a_boolean_in_any_case);
+    ADD(shared_is_a_short_name_in_our_element_only);
+    ADD(two_names_that_contradict_each_other_are_refused);
     ADD(the_first_source_that_has_it_decides);
     ADD(an_empty_value_decides_too);
     ADD(each_property_is_looked_up_by_itself);
