@@ -55,7 +55,7 @@ static void drop(xmlNode *node)
 }
 
 /* An element that holds nothing says nothing, in every case where we make one. */
-static void trim_and_drop_if_hollow(xmlNode *node)
+void hv_dom_trim(xmlNode *node)
 {
     if (node == NULL)
         return;
@@ -77,7 +77,7 @@ static void prune_sharing(xmlNode *root, xmlNode *backing)
     if (cell == NULL) {
         xmlNode *access = hv_dom_child(backing, "access");
         drop_attribute(access, "mode");
-        trim_and_drop_if_hollow(access);
+        hv_dom_trim(access);
     }
     for (; cell != NULL; cell = hv_dom_next(cell, "cell"))
         drop_attribute(cell, "memAccess");
@@ -92,13 +92,13 @@ static void prune(const HvDomainEdit *edit, xmlNode *root)
         xmlNode *hugepages = hv_dom_child(backing, "hugepages");
         while (hv_dom_child(hugepages, "page") != NULL)
             drop(hv_dom_child(hugepages, "page"));
-        trim_and_drop_if_hollow(hugepages);
+        hv_dom_trim(hugepages);
     }
     if (edit->bind != NULL)
         drop(hv_dom_child(root, "numatune"));
     if (edit->add_uuid != NULL)
         drop(hv_dom_child(root, "uuid"));
-    trim_and_drop_if_hollow(backing);
+    hv_dom_trim(backing);
     trim_text_children(root);
 }
 

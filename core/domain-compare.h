@@ -10,3 +10,6 @@
  * elements and attributes from both trees, which are of no other use afterwards.
  */
 gboolean hv_domain_equal_but_for(const HvDomainEdit *edit, HvDom *original, HvDom *edited);
+
+/* Trims the text directly inside an element (NULL: none), and drops it where nothing is left. */
+void hv_dom_trim(xmlNode *node);

@@ -225,3 +225,17 @@ void hv_splices_set_attribute(HvSplices *splices, const HvText *text, const HvSp
     }
     hv_splices_add(splices, at, 0, g_strdup_printf(" %s=%c%s%c", name, quote, value, quote));
 }
+
+void hv_splices_remove_attribute(HvSplices *splices, const HvText *text, const HvSpan *span,
+                                 const char *name)
+{
+    Attribute attribute;
+    gsize end = MIN(span->start_end, text->length);
+    gsize at = skip_until(text, span->start, end, XML_BLANKS "/>");
+    for (; next_attribute(text, at, end, &attribute); at = attribute.value_end + 1) {
+        if (is_bytes(text, attribute.name, attribute.name_end, name)) {
+            hv_splices_add(splices, at, attribute.value_end + 1 - at, g_strdup(""));
+            return;
+        }
+    }
+}

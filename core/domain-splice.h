@@ -21,6 +21,10 @@ void hv_splices_add(HvSplices *splices, gsize at, gsize n_bytes, char *text);
 void hv_splices_set_attribute(HvSplices *splices, const HvText *text, const HvSpan *span,
                               const char *name, const char *value);
 
+/* Takes an attribute out, with the blanks before it; without it: no splice. */
+void hv_splices_remove_attribute(HvSplices *splices, const HvText *text, const HvSpan *span,
+                                 const char *name);
+
 /*
  * The text with all splices done; insertions at one offset in the order they were
  * added, and before a replacement there. NUL-terminated. HV_ERROR_INVALID if one lies outside the
