@@ -16,13 +16,17 @@ _hugevmctl_vms() { # UUIDs of VMs with a claim; as root, claims itself would rep
     sed -n 's/^ *"uuid" : "\([0-9a-f-]\{36\}\)".*/\1/p' /run/hugevm/ledger.json 2>/dev/null
 }
 
+_hugevmctl_defined_vms() { # names of VMs that libvirt keeps; those with blanks it cannot complete
+    virsh -q -r -c qemu:///system list --all --name 2>/dev/null | grep -v '[[:space:]]'
+}
+
 _hugevmctl() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-    local command='' word words='' i
+    local command='' word words='' i at=0
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         [[ ${COMP_WORDS[i - 1]} == --root || ${COMP_WORDS[i - 1]} == --conf ]] && continue
-        [[ $word != -* && $word != = ]] && command=$word && break
+        [[ $word != -* && $word != = ]] && command=$word && at=$i && break
     done
     COMPREPLY=()
     case $previous in
@@ -36,7 +40,15 @@ _hugevmctl() {
         else
             case $command in
             '') words=$(_hugevmctl_words commands) ;;
-            run | plan) compopt -o default 2>/dev/null; return ;;
+            run | plan | define) compopt -o default 2>/dev/null; return ;;
+            set)
+                if ((COMP_CWORD == at + 1)); then
+                    words=$(_hugevmctl_defined_vms)
+                else
+                    words='hugepages= shared='
+                    compopt -o nospace 2>/dev/null
+                fi
+                ;;
             release | verify) words=$(_hugevmctl_vms) ;;
             esac
         fi

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hugevmctl: the command line. Links no libvirt; `run` and `audit` load an
- * object of its own for that. Exit status: 0 done, 1 refused, 2 usage, 3 system error.
+ * hugevmctl: the command line. Links no libvirt; `run`, `define`, `set` and
+ * `audit` load an object of its own for that. Exit status: 0 done, 1 refused, 2 usage, 3 system
+ * error.
  */
 #include "hugevmctl.h"
 
@@ -17,6 +18,9 @@
 static const Cmd commands[] = {
     {"run", "DOMAIN.xml", "start a VM with its pages, wait for its end, give them back", cmd_run},
     {"plan", "DOMAIN.xml", "what a start would do; changes nothing", cmd_plan},
+    {"define", "DOMAIN.xml", "have libvirt keep a VM, with what its huge pages need in its XML",
+     cmd_define},
+    {"set", "VM KEY=VALUE...", "change the huge pages of a VM that libvirt keeps", cmd_set},
     {"status", "", "pools per node and page size; as root, first as reconcile", cmd_status},
     {"claims", "", "which VM holds which pages; as root, first as reconcile", cmd_claims},
     {"release", "UUID", "let go of one VM's claim by hand", cmd_release},
@@ -45,7 +49,7 @@ static char *list_commands(void)
 {
     GString *out = g_string_new("Commands:\n");
     for (guint i = 0; i < G_N_ELEMENTS(commands); i++)
-        g_string_append_printf(out, "  %-9s %-11s %s\n", commands[i].name, commands[i].arguments,
+        g_string_append_printf(out, "  %-9s %-15s %s\n", commands[i].name, commands[i].arguments,
                                commands[i].summary);
     g_string_append(out, "\nEach takes --help. Exit status: 0 done, 1 refused, 2 usage, "
                          "3 system error.");
@@ -71,7 +75,8 @@ gboolean cmd_parse(const GOptionEntry *entries, int n_arguments, int *argc, char
     while (strcmp(cmd->name, name) != 0)
         cmd++;
     g_autofree char *prefix = g_strdup_printf("%s ", name);
-    g_autoptr(GOptionContext) context = g_option_context_new(n_arguments > 0 ? cmd->arguments : "");
+    g_autoptr(GOptionContext) context =
+        g_option_context_new(n_arguments != 0 ? cmd->arguments : "");
     g_autoptr(GError) error = NULL;
     g_autofree char *program = g_strdup_printf("hugevmctl %s", name);
     g_set_prgname(program);
@@ -83,7 +88,8 @@ gboolean cmd_parse(const GOptionEntry *entries, int n_arguments, int *argc, char
         *out_exit = cmd_fail_usage(prefix, "%s", error->message);
         return FALSE;
     }
-    if (*argc - 1 != n_arguments) {
+    int n_given = *argc - 1;
+    if (n_arguments < 0 ? n_given < -n_arguments : n_given != n_arguments) {
         *out_exit = cmd_fail_usage(prefix, "%s takes %s", name,
                                    n_arguments == 0 ? "no operands" : cmd->arguments);
         return FALSE;

@@ -38,12 +38,14 @@ int cmd_audit(const CmdGlobals *globals, int argc, char **argv);
 int cmd_verify(const CmdGlobals *globals, int argc, char **argv);
 int cmd_doctor(const CmdGlobals *globals, int argc, char **argv);
 int cmd_config(const CmdGlobals *globals, int argc, char **argv);
+int cmd_define(const CmdGlobals *globals, int argc, char **argv);
+int cmd_set(const CmdGlobals *globals, int argc, char **argv);
 int cmd_run(const CmdGlobals *globals, int argc, char **argv);
 
 /*
  * Parses the options of the command named by argv[0], its own (entries may be NULL)
- * beside the global ones, and leaves exactly n_arguments operands in argv[1..]. FALSE: usage has
- * been printed, return *out_exit.
+ * beside the global ones, and leaves exactly n_arguments operands in argv[1..]; below 0: at least
+ * so many. FALSE: usage has been printed, return *out_exit.
  */
 gboolean cmd_parse(const GOptionEntry *entries, int n_arguments, int *argc, char ***argv,
                    int *out_exit);

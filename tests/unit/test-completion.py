@@ -64,6 +64,11 @@ def check_properties(bash):
     return [] if offered == ["hugepages=", "hugepages_shared="] else [str(offered)]
 
 
+def check_set(bash):
+    offered = bash.offers("set", "vm", "")
+    return [] if offered == ["hugepages=", "shared="] else [str(offered)]
+
+
 def main(*arguments):
     checks = [
         ("every command is offered, as --help lists them", check_commands),
@@ -71,6 +76,7 @@ def main(*arguments):
         ("the options of a command are offered, and no other's", check_options),
         ("a command is found behind options", check_behind_options),
         ("properties are offered", check_properties),
+        ("behind a VM, set offers what it sets", check_set),
     ]
     bash = Bash(*arguments)
     print(f"1..{len(checks)}")

@@ -198,7 +198,8 @@ def json_of(ctl, root, command):
         make_running_vm(root)
     if command == "drain":
         make_grown(root)
-    operands = {"plan": [str(root / "vm.xml"), "-p", "hugepages=2048"], "verify": ["9"]}
+    operands = {"plan": [str(root / "vm.xml"), "-p", "hugepages=2048"], "verify": ["9"],
+                "define": ["--print", str(root / "vm.xml"), "-p", "hugepages=2048"]}
     run = subprocess.run([ctl.path, "--root", str(root), "--json", command,
                           *operands.get(command, [])], capture_output=True, text=True, check=False)
     if run.returncode != STATUS.get(command, 0):
@@ -247,6 +248,27 @@ def check_json(ctl, doc):
                 documented |= {key for key in bold(text) if ".need[]." in key}
             wrong += difference(f"JSON key of {command}", documented, real)
     return wrong
+
+
+def check_metadata(ctl, doc):
+    """The page's elements are those that `define` writes, and that a plan reads."""
+    text = Page(doc / "hugevmctl.8.scd").sections("#")["VM METADATA"]
+    elements = text.split("```\n")[1::2]
+    with tempfile.TemporaryDirectory() as name:
+        root = pathlib.Path(name)
+        make_host(root)
+        run = ["--root", str(root), "--json"]
+        wrong = [] if len(elements) == 2 else [f"{len(elements)} elements"]
+        for element in elements:
+            write(root / "vm.xml", XML.replace("<numatune>", element + "<numatune>"))
+            plan = json.loads(ctl.run(*run, "plan", str(root / "vm.xml")))
+            if plan["need"][0]["size_kib"] != 2048 or not plan["shared"]:
+                wrong.append(f"{element} is read as {plan['need']}, shared {plan['shared']}")
+        write(root / "vm.xml", XML.replace("<numatune>", "\n<numatune>"))
+        xml = json.loads(ctl.run(*run, "define", "--print", str(root / "vm.xml"), "-p",
+                                 "hugepages=2048", "-p", "shared=true"))["xml"]
+        written = re.sub(r"<hugevm:added[^>]*/>|\s", "", xml)
+        return wrong + ([] if re.sub(r"\s", "", elements[0]) in written else [xml])
 
 
 def check_findings(_ctl, doc):
@@ -347,6 +369,7 @@ def main(path, directory):
         ("hugevmctl(8) has every command and no other", check_commands),
         ("hugevmctl(8) has every option of every command and no other", check_options),
         ("hugevmctl(8) has every key of the JSON and no other", check_json),
+        ("the metadata elements of hugevmctl(8) are read and written so", check_metadata),
         ("hugevmctl(8) has every finding of audit and no other", check_findings),
         ("hugevmctl(8) has every check of doctor, in order", check_diagnoses),
         ("hugevm.conf(5) has every key and no other", check_keys),
