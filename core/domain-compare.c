@@ -16,6 +16,8 @@
  */
 #include "domain-compare.h"
 
+#include "domain-pages.h"
+
 #include <string.h>
 
 static gboolean is_text(const xmlNode *node)
@@ -94,6 +96,8 @@ static void prune(const HvDomainEdit *edit, xmlNode *root)
             drop(hv_dom_child(hugepages, "page"));
         hv_dom_trim(hugepages);
     }
+    if (edit->replace_pages != NULL)
+        hv_domain_prune_page_sizes(root);
     if (edit->bind != NULL)
         drop(hv_dom_child(root, "numatune"));
     if (edit->add_uuid != NULL)

@@ -13,6 +13,7 @@
 #include "domain-edit.h"
 
 #include "domain-compare.h"
+#include "domain-pages.h"
 #include "domain-splice.h"
 #include "error.h"
 #include "page-size.h"
@@ -304,6 +305,8 @@ static gboolean says_what_was_asked(const HvDomain *domain, const HvDomainEdit *
            (edit->add_hugepages_kib == 0 || domain->page_kib == edit->add_hugepages_kib) &&
            (edit->cell_pages == NULL || has_cell_pages(domain, edit->cell_pages)) &&
            (edit->bind == NULL || is_bound(domain, edit->bind)) &&
+           (edit->replace_pages == NULL ||
+            !hv_domain_has_replaced_pages(domain, edit->replace_pages)) &&
            (!edit->make_shared || is_all_shared(domain));
 }
 
@@ -325,10 +328,20 @@ static gboolean check_result(const Edit *e, const char *result, gsize result_byt
     return FALSE;
 }
 
+static gboolean replace_pages(Edit *e, GError **error)
+{
+    g_autoptr(HvDom) dom = hv_dom_parse(e->text.bytes, e->text.length, error);
+    if (dom != NULL)
+        hv_domain_replace_pages(e->splices, &e->text, dom, e->edit.replace_pages);
+    return dom != NULL;
+}
+
 static char *apply(Edit *e, gsize *out_bytes, GError **error)
 {
     gsize result_bytes;
     collect_splices(e);
+    if (e->edit.replace_pages != NULL && !replace_pages(e, error))
+        return NULL;
     g_autofree char *result = hv_splices_apply(e->splices, &e->text, &result_bytes, error);
     if (result == NULL)
         return NULL;

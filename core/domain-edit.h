@@ -16,12 +16,19 @@ typedef struct {
     guint64 size_kib; /* 0: normal ones */
 } HvCellPages;
 
+/* Page sizes that the XML names, and the one that it is to name instead. */
+typedef struct {
+    const GArray *from_kib; /* guint64 */
+    guint64 to_kib;
+} HvPageReplacement;
+
 typedef struct {
     const char *add_uuid;      /* <uuid> to add where the XML has none; NULL: none */
     guint64 add_hugepages_kib; /* <hugepages><page size=…> to add; 0: none */
     gboolean make_shared;      /* memAccess='shared' on every cell, else <access mode='shared'/> */
     const GArray *cell_pages;  /* HvCellPages, instead of one size for all cells; NULL: none */
     const HvBinding *bind;     /* <numatune> to add where the XML has none; NULL: none */
+    const HvPageReplacement *replace_pages; /* in <hugepages> and memory devices; NULL: none */
 } HvDomainEdit;
 
 /*

@@ -138,7 +138,7 @@ typedef enum { HV_CLAIM_FAILED, HV_CLAIM_MADE, HV_CLAIM_AGAIN } HvClaimResult;
 void hv_start_clear(HvStart *start);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HvStart, hv_start_clear)
 
-/* What comes of it if nothing does. */
+/* What a VM begins with: its XML as it came. */
 HvOutcome *hv_outcome_new(const HvVm *vm, const HvDomain *domain, GError **error);
 
 /*

@@ -87,6 +87,12 @@ HvOutcome *hv_lifecycle_claim_incoming(const HvAgent *agent, const HvVm *vm, GEr
 HvOutcome *hv_lifecycle_claim_restored(const HvAgent *agent, const HvVm *vm, GError **error);
 
 /*
+ * The XML to go on with for a VM that comes from elsewhere, in outcome->xml: nothing is planned or
+ * taken. HV_ERROR_SHORTAGE: no page size of this host's will do for it.
+ */
+HvOutcome *hv_lifecycle_adapt_incoming(const HvAgent *agent, const HvVm *vm, GError **error);
+
+/*
  * The claim's next state. *out_known is FALSE where there is no such claim. After a
  * launch that fails the VM must not be started: its pages are not kept any more.
  */

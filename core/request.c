@@ -72,16 +72,15 @@ static guint64 size_named_by_xml(const HvBuild *build)
     return 0;
 }
 
-/* VDSM's default of the architecture where the host has it, else the kernel's. */
-static guint64 fallback_size(const HvBuild *build)
+guint64 hv_fallback_page_kib(const HvSnapshot *snapshot)
 {
     guint64 size_kib = 0;
-    if (g_strcmp0(build->snapshot->arch, "x86_64") == 0)
+    if (g_strcmp0(snapshot->arch, "x86_64") == 0)
         size_kib = 2048;
-    else if (hv_build_is_ppc64(build))
+    else if (snapshot->arch != NULL && g_str_has_prefix(snapshot->arch, "ppc64"))
         size_kib = 16384;
-    return hv_build_offers(build, size_kib) ? size_kib
-                                            : hv_snapshot_default_size_kib(build->snapshot);
+    return hv_snapshot_size(snapshot, size_kib) != NULL ? size_kib
+                                                        : hv_snapshot_default_size_kib(snapshot);
 }
 
 /* The size to use for a property whose size the host does not have. */
@@ -96,7 +95,7 @@ static gboolean replace_property_size(HvBuild *build, guint64 *size_kib, GError 
         return FALSE;
     }
     guint64 named_kib = size_named_by_xml(build);
-    *size_kib = named_kib != 0 ? named_kib : fallback_size(build);
+    *size_kib = named_kib != 0 ? named_kib : hv_fallback_page_kib(build->snapshot);
     if (*size_kib == 0) {
         hv_set_error(error, HV_ERROR_PROPERTY, "set hugepages to one of these, in KiB",
                      "the VM property hugepages asks for pages of %s; this host offers %s, and "

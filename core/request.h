@@ -64,6 +64,10 @@ typedef struct {
 gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *properties,
                                     guint64 base_page_kib);
 
+/* The size instead of one that the host does not offer: VDSM's default of the architecture where
+ * the host has it, else the kernel's; 0: there is none. */
+guint64 hv_fallback_page_kib(const HvSnapshot *snapshot);
+
 /*
  * uuid: the host's, or NULL; must agree with the XML's. Errors: PROPERTY, XML,
  * CONFLICT (property against XML), INVALID (uuid).

@@ -206,6 +206,14 @@ static gboolean parse_handover(const HvSettingsKey *key, const char *value, HvSe
     return draft->settings->handover_auto || strcmp(value, "never") == 0;
 }
 
+static gboolean parse_incoming_page_sizes(const HvSettingsKey *key, const char *value,
+                                          HvSettingsDraft *draft)
+{
+    (void)key;
+    draft->settings->adapts_incoming = strcmp(value, "adapt") == 0;
+    return draft->settings->adapts_incoming || strcmp(value, "keep") == 0;
+}
+
 #define BOOLEAN_KEY(in_section, field, value)                                                      \
     .section = in_section, .name = #field, .builtin = value, .allowed = "true or false",           \
     .parse = parse_boolean, .field_offset = G_STRUCT_OFFSET(HvSettings, field)
@@ -268,6 +276,11 @@ const HvSettingsKey hv_settings_keys[] = {
      .builtin = "auto",
      .allowed = "auto or never",
      .parse = parse_handover},
+    {.section = HV_SECTION_HUGEVM,
+     .name = "incoming_page_sizes",
+     .builtin = "keep",
+     .allowed = "keep or adapt",
+     .parse = parse_incoming_page_sizes},
 };
 
 const guint hv_settings_n_keys = G_N_ELEMENTS(hv_settings_keys);

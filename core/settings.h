@@ -49,9 +49,10 @@ typedef struct {
     gboolean compact;
     HvDemote demote;
     HvBindUnbound bind_unbound;
-    gboolean handover_auto; /* handover = auto | never */
-    GPtrArray *origins;     /* HvSettingOrigin, in the order of the table of keys */
-    GPtrArray *warnings;    /* char *: clashes that are no errors */
+    gboolean handover_auto;   /* handover = auto | never */
+    gboolean adapts_incoming; /* incoming_page_sizes = keep | adapt */
+    GPtrArray *origins;       /* HvSettingOrigin, in the order of the table of keys */
+    GPtrArray *warnings;      /* char *: clashes that are no errors */
 } HvSettings;
 
 /*

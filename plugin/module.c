@@ -281,6 +281,13 @@ static int32_t module_plan(struct hugevm_handle *handle, const struct hugevm_vm 
     return begin_vm(handle, vm, hv_lifecycle_plan, out_result, error);
 }
 
+static int32_t module_adapt_incoming_xml(struct hugevm_handle *handle, const struct hugevm_vm *vm,
+                                         struct hugevm_result **out_result,
+                                         struct hugevm_error *error)
+{
+    return begin_vm(handle, vm, hv_lifecycle_adapt_incoming, out_result, error);
+}
+
 /* Takes in a reference; *out_uuid is its UUID in the ledger's spelling. */
 static gboolean take_ref(const struct hugevm_vm_ref *vm, const HvAgent *agent, HvVmRef *out_ref,
                          char **out_uuid)
@@ -573,6 +580,7 @@ static const struct hugevm_plugin plugin = {
     .result_warning_count = result_warning_count,
     .result_warning = result_warning,
     .result_free = result_free,
+    .adapt_incoming_xml = module_adapt_incoming_xml,
 };
 
 __attribute__((visibility("default"))) int32_t hugevm_plugin_negotiate(

@@ -373,6 +373,18 @@ struct hugevm_plugin {
     uint64_t (*result_warning_count)(const struct hugevm_result *result);
     const char *(*result_warning)(const struct hugevm_result *result, uint64_t index);
     void (*result_free)(struct hugevm_result *result); /* NULL is fine */
+
+    /*
+     * For a host that can still change the XML of a VM that migrates in or is
+     * restored: where the configuration says incoming_page_sizes = adapt, the
+     * result's XML names a page size of this host's instead of those that it does
+     * not offer; else it is as it came. Plans and takes nothing, looks at no ledger,
+     * does not block. The claim follows, with that XML.
+     * Errors: SHORTAGE (no page size of this host's will do), INVALID_ARGUMENT,
+     * BAD_XML, BAD_CONFIG, SYSTEM. Since 1.0.
+     */
+    int32_t (*adapt_incoming_xml)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
+                                  struct hugevm_result **out_result, struct hugevm_error *error);
 };
 
 /*

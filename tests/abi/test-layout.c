@@ -108,6 +108,7 @@ struct plugin_1 {
     uint64_t (*result_warning_count)(const Result *);
     const char *(*result_warning)(const Result *, uint64_t);
     void (*result_free)(Result *);
+    int32_t (*adapt_incoming_xml)(Handle *, const struct hugevm_vm *, Result **, Error *);
 };
 
 /* theirs = struct hugevm_NAME, ours = struct NAME_1. */
@@ -204,7 +205,7 @@ static void test_vm_ref(void)
 
 static void test_plugin_head(void)
 {
-    SIZE_IS(plugin, 256);
+    SIZE_IS(plugin, 264);
     SAME(plugin, size);
     SAME(plugin, abi_major);
     SAME(plugin, abi_minor);
@@ -243,6 +244,7 @@ static void test_plugin_tail(void)
     SAME(plugin, result_warning_count);
     SAME(plugin, result_warning);
     SAME(plugin, result_free);
+    SAME(plugin, adapt_incoming_xml);
 }
 
 static void test_negotiate(void)

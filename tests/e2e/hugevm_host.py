@@ -87,6 +87,7 @@ class Plugin(Structure):
         ("result_warning_count", CFUNCTYPE(c_uint64, c_void_p)),
         ("result_warning", CFUNCTYPE(c_char_p, c_void_p, c_uint64)),
         ("result_free", CFUNCTYPE(None, c_void_p)),
+        ("adapt_incoming_xml", BEGIN),
     ]
 
 

@@ -252,7 +252,8 @@ static void test_every_key_has_one_origin(void)
                                         "compact",
                                         "demote",
                                         "bind_unbound",
-                                        "handover"};
+                                        "handover",
+                                        "incoming_page_sizes"};
     g_autoptr(HvSettings) settings = hv_settings_new();
     g_assert_cmpuint(settings->origins->len, ==, G_N_ELEMENTS(names));
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {

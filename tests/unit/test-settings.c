@@ -94,6 +94,7 @@ static void test_bad_choices_are_refused(void)
     assert_bad_value("hugevm", "demote", "all", "never, own or any");
     assert_bad_value("hugevm", "bind_unbound", "strict", "none, single-node or prefer");
     assert_bad_value("hugevm", "handover", "always", "auto or never");
+    assert_bad_value("hugevm", "incoming_page_sizes", "true", "keep or adapt");
 }
 
 static void test_demote_words(void)
@@ -321,7 +322,7 @@ static void test_unknown_key_is_refused_with_the_known_ones(void)
                    ":3: there is no key 'frobnicate' in [hugevm]; known: enabled, reserved, "
                    "strict_page_size, shared_memory, host_memory_floor, "
                    "allocation_timeout, hook_timeout, drop_caches, compact, demote, bind_unbound, "
-                   "handover",
+                   "handover, incoming_page_sizes",
                    NULL);
 }
 
