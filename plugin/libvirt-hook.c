@@ -7,19 +7,30 @@
  * and holds the VM's lock meanwhile, so that `virsh list` waits for us too.
  *
  *   call             here                          exit status other than 0
+ *   migrate begin    page sizes that this host     the migration is refused
+ *   restore begin    lacks, if so configured       the restore is refused, the file stays
  *   prepare begin    claim the pages               the start fails; stderr reaches its user
  *   start begin      QEMU is about to be executed  the start fails, as above
  *   started begin    QEMU has its memory           would kill the VM: never
+ *   reconnect begin  the same, of a VM that has    would kill the VM: never
+ *                    outlived its libvirtd
  *   stopped end      the VM is gone: give back     is ignored by libvirt
  *   release end      once more, for a VM that      is ignored by libvirt
  *                    never came that far
- *   all others       nothing                       never: reconnect would kill the VM
+ *   all others       nothing                       never
  *
  * At stopped, not release: in between libvirt removes the directories of QEMU's memory
  * files, and a failed start's launch mounts stand on them. A failed start ends with
  * both of them or with release alone, also where it is prepare that failed. On
- * success libvirt drops what a hook prints: warnings go to syslog. Of stdout it
- * would take a new domain XML (migrate, restore), so nothing is printed there.
+ * success libvirt drops what a hook prints: warnings go to syslog. Only of migrate
+ * and restore it reads stdout, as the VM's new XML; where there is nothing to change
+ * nothing is printed. Both come before prepare, and neither is followed by release
+ * where what lies between fails: so they must not take anything.
+ *
+ * attach is for a QEMU that ran before libvirt knew it: whatever pages it has were got
+ * without a claim, and count as foreign. EXTRA (the reason of a stop, since libvirt
+ * 10.5) is not looked at: a VM that has migrated away and one that was killed leave
+ * the same, and older versions do not say it.
  *
  * A VM without huge pages is recognised before the module is loaded; and nothing
  * is done for the daemon of a user's session, which runs the same hooks.
@@ -42,6 +53,7 @@ typedef struct {
     gsize xml_bytes;
     Glance glance;
     Door door;
+    gboolean must_refuse;
 } Call;
 
 static void call_clear(Call *call)
@@ -57,6 +69,7 @@ typedef struct {
     gboolean (*handle)(Call *call, char **out_problem);
     gboolean can_refuse;      /* else a problem goes to syslog, and libvirt goes on */
     gboolean may_outlive_xml; /* the claim may be older than what the XML says now */
+    gboolean needs_claim;     /* of no interest for a VM that the ledger does not name */
 } Event;
 
 static void warn_of(const Call *call, const struct hugevm_result *result)
@@ -64,6 +77,36 @@ static void warn_of(const Call *call, const struct hugevm_result *result)
     const struct hugevm_plugin *plugin = call->door.plugin;
     for (uint64_t i = 0; i < plugin->result_warning_count(result); i++)
         syslog(LOG_WARNING, "VM %s: %s", call->glance.uuid, plugin->result_warning(result, i));
+}
+
+static gboolean print_xml(const char *xml, uint64_t xml_bytes)
+{
+    return fwrite(xml, 1, xml_bytes, stdout) == xml_bytes && fflush(stdout) == 0;
+}
+
+/* Whatever else is wrong, prepare will say: it comes next. */
+static gboolean adapt(Call *call, char **out_problem)
+{
+    const struct hugevm_vm vm = {
+        .size = sizeof vm, .domain_xml = call->xml, .domain_xml_bytes = call->xml_bytes};
+    const struct hugevm_plugin *plugin = call->door.plugin;
+    struct hugevm_result *result = NULL;
+    struct hugevm_error error = {.size = sizeof error};
+    int32_t code = plugin->adapt_incoming_xml(call->door.handle, &vm, &result, &error);
+    if (code != HUGEVM_OK) {
+        call->must_refuse = code == HUGEVM_ERROR_SHORTAGE;
+        *out_problem = call->must_refuse ? door_problem(&error) : NULL;
+        return !call->must_refuse;
+    }
+    uint64_t xml_bytes = 0;
+    const char *xml = plugin->result_domain_xml(result, &xml_bytes);
+    if (plugin->result_xml_changed(result) && !print_xml(xml, xml_bytes)) {
+        call->must_refuse = TRUE; /* libvirt may have got a part of it */
+        *out_problem = g_strdup("the XML for the incoming VM cannot be written to libvirt");
+    }
+    warn_of(call, result);
+    plugin->result_free(result);
+    return *out_problem == NULL;
 }
 
 static gboolean claim(Call *call, char **out_problem)
@@ -117,9 +160,12 @@ static gboolean gone(Call *call, char **out_problem)
 }
 
 static const Event events[] = {
+    {"migrate", "begin", adapt},
+    {"restore", "begin", adapt},
     {"prepare", "begin", claim, .can_refuse = TRUE},
     {"start", "begin", launching, .can_refuse = TRUE},
     {"started", "begin", started},
+    {"reconnect", "begin", started, .may_outlive_xml = TRUE, .needs_claim = TRUE},
     {"stopped", "end", gone, .may_outlive_xml = TRUE},
     {"release", "end", gone, .may_outlive_xml = TRUE},
 };
@@ -139,13 +185,13 @@ static gboolean concerns_us(const Event *event, Call *call)
     if (!event->may_outlive_xml && !glance_may_want_hugepages(call->xml, call->xml_bytes))
         return FALSE;
     glance_at_domain(call->xml, call->xml_bytes, &call->glance);
-    return call->glance.wants_hugepages ||
+    return (call->glance.wants_hugepages && !event->needs_claim) ||
            (event->may_outlive_xml && door_ledger_names(call->glance.uuid));
 }
 
 static int report(const Event *event, const Call *call, const char *problem)
 {
-    if (event->can_refuse) {
+    if (event->can_refuse || call->must_refuse) {
         fprintf(stderr, "hugevm: %s\n", problem);
         return REFUSE;
     }

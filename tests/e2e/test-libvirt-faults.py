@@ -173,11 +173,12 @@ def switched_off_meanwhile(bench, host):
 
 REAL = (("prepare", "begin"), ("start", "begin"), ("started", "begin"), ("stopped", "end"),
         ("release", "end"))
-OTHER = (("stopped", "begin"), ("migrate", "begin"), ("restore", "begin"), ("reconnect", "begin"),
-         ("attach", "begin"), ("save", "begin"), ("prepare", "end"), ("start", "end"),
+OTHER = (("stopped", "begin"), ("migrate", "begin"), ("restore", "begin"), ("reconnect", "end"),
+         ("attach", "begin"), ("migrate", "end"), ("restore", "end"), ("checkpoint", "begin"), ("save", "begin"), ("prepare", "end"), ("start", "end"),
          ("started", "end"), ("release", "begin"), ("release", ""), ("", "begin"), ("", ""),
          ("Prepare", "begin"), ("prepare ", "begin"), ("preparex", "begin"), ("-n", "--help"))
-TOO_FEW = ((), ("name",), ("name", "prepare"), ("name", "release"), ("--help",), ("--version",))
+TOO_FEW = ((), ("name",), ("name", "prepare"), ("name", "release"), ("name", "migrate"),
+           ("name", "reconnect"), ("--help",), ("--version",))
 AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
@@ -224,7 +225,7 @@ def as_nobody(bench, _host):
     silent(vm.name, "prepare", "begin", "-", text=vm.xml)
     claims = recorded()
     same((total(), len(claims)), (NEED, 1), "total and claims of root's call")
-    for operation in (*REAL, *OTHER):
+    for operation in (*REAL, *OTHER, ("reconnect", "begin")):
         silent(vm.name, *operation, "-", text=vm.xml, prefix=AS_NOBODY)
     same((total(), recorded()), (NEED, claims), "total and claims afterwards")
     silent(vm.name, "release", "end", "-", text=vm.xml)
