@@ -261,14 +261,19 @@ int vdsm_root_main(const char *point)
     return fail("nobody takes the reply");
 }
 
+static void warn(const struct hugevm_error *error)
+{
+    g_autofree char *problem = door_problem(error);
+    fprintf(stderr, "hugevm: warning: %s\n", problem);
+}
+
 /* Settings that are odd, among them VDSM's own switch: said once, where VDSM's log begins. */
 static void warn_of_settings(const Door *door)
 {
     struct hugevm_result *result = NULL;
     struct hugevm_error error = {.size = sizeof error};
     if (door->plugin->get_stats(door->handle, &result, &error) != HUGEVM_OK) {
-        g_autofree char *problem = door_problem(&error);
-        fprintf(stderr, "hugevm: warning: %s\n", problem);
+        warn(&error);
         return;
     }
     for (uint64_t i = 0; i < door->plugin->result_warning_count(result); i++)
@@ -284,7 +289,10 @@ static gboolean reconcile(const Door *door, char **out_problem)
 {
     uint64_t sequence = 0;
     struct hugevm_error error = {.size = sizeof error};
-    if (door->plugin->reconcile_begin(door->handle, &sequence, &error) == HUGEVM_OK &&
+    int32_t code = door->plugin->reconcile_begin(door->handle, &sequence, &error);
+    if (code == HUGEVM_ERROR_LEDGER) /* only looked at so far; this sets a damaged one aside */
+        warn(&error);
+    if ((code == HUGEVM_OK || code == HUGEVM_ERROR_LEDGER) &&
         door->plugin->reconcile(door->handle, sequence, NULL, 0, &error) == HUGEVM_OK)
         return TRUE;
     *out_problem = door_problem(&error);

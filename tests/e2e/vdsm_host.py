@@ -85,6 +85,12 @@ def is_one_line(text):
           f"no line of ours, or more than one: {text!r}")
 
 
+def end_unseen(vm):
+    """Its QEMU dies, and nobody calls a hook of VDSM's."""
+    harness.end_process(vm.domain.qemu())
+    harness.until(lambda: not vm.domain.qemu(), "QEMU's end", 10)
+
+
 def vdsm(bench, conf=DYNAMIC):
     """A runner of VDSM's, with a directory for its files; libvirtd is up."""
     libvirtd()
