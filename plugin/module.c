@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The module: the C ABI of include/hugevm/plugin.h on one side, core's lifecycle
- * on the other. The only file that knows both. It holds no state but the handles
+ * on the other; with module-*.c all that knows both. It holds no state but the handles
  * it gives out, and those are read-only: so every slot may run on any thread.
  *
  * What comes from the host is checked here: struct sizes, unknown non-zero tails,
  * missing pointers, UUIDs. What goes back is plain memory of ours (results) or of
  * theirs (errors, filled up to their size).
  */
-#include "hugevm/plugin.h"
-
-#include "error.h"
-#include "lifecycle.h"
-#include "report.h"
+#include "module-private.h"
 
 #include <string.h>
 
@@ -23,95 +19,6 @@
     (HUGEVM_VM_WILL_CALL_LAUNCHING | HUGEVM_VM_CANNOT_EDIT_XML | HUGEVM_VM_ADOPT_CLAIM |           \
      HUGEVM_VM_HOST_WAITS | HUGEVM_VM_BY_LIBVIRTD)
 #define ALL_REF_FLAGS (HUGEVM_VM_REF_OWN_CLAIM | HUGEVM_VM_REF_HOST_WAITS)
-
-struct hugevm_handle {
-    struct hugevm_host host;
-    HvAgent *agent;
-};
-
-struct hugevm_result {
-    HvOutcome *outcome;
-    char *json;
-};
-
-static int32_t abi_code(const GError *error)
-{
-    static const int32_t codes[] = {
-        [HV_ERROR_INVALID] = HUGEVM_ERROR_INVALID_ARGUMENT,
-        [HV_ERROR_PROPERTY] = HUGEVM_ERROR_BAD_PROPERTY,
-        [HV_ERROR_XML] = HUGEVM_ERROR_BAD_XML,
-        [HV_ERROR_CONFIG] = HUGEVM_ERROR_BAD_CONFIG,
-        [HV_ERROR_CONFLICT] = HUGEVM_ERROR_CONFLICT,
-        [HV_ERROR_SHORTAGE] = HUGEVM_ERROR_SHORTAGE,
-        [HV_ERROR_TIMEOUT] = HUGEVM_ERROR_TIMEOUT,
-        [HV_ERROR_CANCELLED] = HUGEVM_ERROR_CANCELLED,
-        [HV_ERROR_PERMISSION] = HUGEVM_ERROR_PERMISSION,
-        [HV_ERROR_LEDGER] = HUGEVM_ERROR_LEDGER,
-        [HV_ERROR_SYSTEM] = HUGEVM_ERROR_SYSTEM,
-    };
-    if (error->domain != HV_ERROR || (guint)error->code >= G_N_ELEMENTS(codes))
-        return HUGEVM_ERROR_SYSTEM;
-    return codes[error->code];
-}
-
-/* Copies text into a fixed field, cut at a character's boundary. */
-static void copy_text(char *to, gsize to_bytes, const char *from)
-{
-    const char *text = from != NULL ? from : "";
-    gsize n = strlen(text);
-    if (n >= to_bytes) {
-        const char *cut = g_utf8_find_prev_char(text, text + to_bytes);
-        n = cut != NULL ? (gsize)(cut - text) : 0;
-    }
-    memcpy(to, text, n);
-    to[n] = '\0';
-}
-
-/* Fills as much of the host's struct as the host has. */
-static int32_t fail(struct hugevm_error *error, int32_t code, const char *message, const char *hint)
-{
-    struct hugevm_error full = {.size = sizeof full, .code = code};
-    if (error == NULL || error->size < sizeof error->size)
-        return code;
-    copy_text(full.message, sizeof full.message, message);
-    copy_text(full.hint, sizeof full.hint, hint);
-    full.size = error->size;
-    gsize bytes = MIN(sizeof full, error->size);
-    memcpy(error, &full, bytes);
-    if (bytes > offsetof(struct hugevm_error, message))
-        ((char *)error)[bytes - 1] = '\0'; /* a text that their size cuts off ends all the same */
-    return code;
-}
-
-static int32_t fail_with(struct hugevm_error *error, GError *cause)
-{
-    g_autoptr(GError) owned = cause;
-    g_autofree char *message = hv_error_message(owned);
-    return fail(error, abi_code(owned), message, hv_error_hint(owned));
-}
-
-static int32_t fail_invalid(struct hugevm_error *error, const char *message)
-{
-    return fail(error, HUGEVM_ERROR_INVALID_ARGUMENT, message, NULL);
-}
-
-/*
- * Takes in a struct that begins with its size: what both sides know, the rest of
- * ours zero. FALSE: no size, or the host set something that we do not know.
- */
-static gboolean take_struct(void *to, gsize to_bytes, const void *from)
-{
-    uint32_t size;
-    memcpy(&size, from, sizeof size);
-    if (size < sizeof size)
-        return FALSE;
-    memset(to, 0, to_bytes);
-    memcpy(to, from, MIN(size, to_bytes));
-    for (gsize i = to_bytes; i < size; i++)
-        if (((const char *)from)[i] != 0)
-            return FALSE;
-    return TRUE;
-}
 
 /*
  * Major versions first: of another major's struct only its first fields are known.
@@ -130,14 +37,15 @@ static gboolean take_host(struct hugevm_host *to, const struct hugevm_host *from
         g_autofree char *message =
             g_strdup_printf("the host speaks hugevm ABI %u.%u, this plugin %u.%u", major, minor,
                             HUGEVM_ABI_MAJOR, HUGEVM_ABI_MINOR);
-        *out_code = fail(error, HUGEVM_ERROR_ABI_MISMATCH, message,
-                         "use a plugin of the host's major version");
+        *out_code = module_fail(error, HUGEVM_ERROR_ABI_MISMATCH, message,
+                                "use a plugin of the host's major version");
         return FALSE;
     }
-    if (major == HUGEVM_ABI_MAJOR && take_struct(to, sizeof *to, from))
+    if (major == HUGEVM_ABI_MAJOR && module_take_struct(to, sizeof *to, from))
         return TRUE;
-    *out_code = fail_invalid(error, "hugevm_host is too small to hold a version, or has fields of "
-                                    "a newer version set");
+    *out_code =
+        module_fail_invalid(error, "hugevm_host is too small to hold a version, or has fields of "
+                                   "a newer version set");
     return FALSE;
 }
 
@@ -148,11 +56,12 @@ static int32_t module_open(const struct hugevm_host *host, const struct hugevm_o
     struct hugevm_options own_options = {.size = sizeof own_options};
     int32_t code;
     if (host == NULL || out_handle == NULL)
-        return fail_invalid(error, "open: host or out_handle is NULL");
+        return module_fail_invalid(error, "open: host or out_handle is NULL");
     if (!take_host(&own_host, host, error, &code))
         return code;
-    if (options != NULL && !take_struct(&own_options, sizeof own_options, options))
-        return fail_invalid(error, "hugevm_options has no size, or fields of a newer version set");
+    if (options != NULL && !module_take_struct(&own_options, sizeof own_options, options))
+        return module_fail_invalid(error,
+                                   "hugevm_options has no size, or fields of a newer version set");
     struct hugevm_handle *handle = g_new0(struct hugevm_handle, 1);
     handle->host = own_host;
     handle->agent =
@@ -210,15 +119,6 @@ static GHashTable *take_properties(const struct hugevm_vm *vm)
     return g_steal_pointer(&table);
 }
 
-static int32_t give_result(HvOutcome *outcome, struct hugevm_result **out_result)
-{
-    struct hugevm_result *result = g_new0(struct hugevm_result, 1);
-    result->outcome = outcome;
-    result->json = hv_report_plan_json(outcome);
-    *out_result = result;
-    return HUGEVM_OK;
-}
-
 typedef HvOutcome *(*Begin)(const HvAgent *agent, const HvVm *vm, GError **error);
 
 /* What before_vm_start and plan have in common. */
@@ -227,16 +127,17 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
 {
     struct hugevm_vm own;
     if (handle == NULL || vm == NULL || out_result == NULL)
-        return fail_invalid(error, "handle, vm or out_result is NULL");
-    if (!take_struct(&own, sizeof own, vm))
-        return fail_invalid(error, "hugevm_vm has no size, or fields of a newer version set");
+        return module_fail_invalid(error, "handle, vm or out_result is NULL");
+    if (!module_take_struct(&own, sizeof own, vm))
+        return module_fail_invalid(error,
+                                   "hugevm_vm has no size, or fields of a newer version set");
     if (own.domain_xml == NULL)
-        return fail_invalid(error, "hugevm_vm.domain_xml is NULL");
+        return module_fail_invalid(error, "hugevm_vm.domain_xml is NULL");
     if ((own.flags & ~ALL_VM_FLAGS) != 0)
-        return fail_invalid(error, "hugevm_vm.flags has unknown bits");
+        return module_fail_invalid(error, "hugevm_vm.flags has unknown bits");
     g_autoptr(GHashTable) properties = take_properties(&own);
     if (properties == NULL)
-        return fail_invalid(error, "hugevm_vm.properties has a NULL, or too many entries");
+        return module_fail_invalid(error, "hugevm_vm.properties has a NULL, or too many entries");
 
     HvVm request = {.xml = own.domain_xml,
                     .xml_bytes = own.domain_xml_bytes,
@@ -253,8 +154,8 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
     GError *cause = NULL;
     HvOutcome *outcome = begin(handle->agent, &request, &cause);
     if (outcome == NULL)
-        return fail_with(error, cause);
-    return give_result(outcome, out_result);
+        return module_fail_with(error, cause);
+    return module_give_result(outcome, out_result);
 }
 
 static int32_t module_before_vm_start(struct hugevm_handle *handle, const struct hugevm_vm *vm,
@@ -293,7 +194,7 @@ static gboolean take_ref(const struct hugevm_vm_ref *vm, const HvAgent *agent, H
                          char **out_uuid)
 {
     struct hugevm_vm_ref own;
-    if (vm == NULL || !take_struct(&own, sizeof own, vm) || own.uuid == NULL)
+    if (vm == NULL || !module_take_struct(&own, sizeof own, vm) || own.uuid == NULL)
         return FALSE;
     *out_uuid = hv_uuid_normalize(own.uuid);
     if (*out_uuid == NULL || own.qemu_pid < 0 || (own.flags & ~ALL_REF_FLAGS) != 0)
@@ -320,18 +221,18 @@ static int32_t pass_event(struct hugevm_handle *handle, const struct hugevm_vm_r
     gboolean is_known = FALSE;
     GError *cause = NULL;
     if (handle == NULL || !take_ref(vm, handle->agent, &ref, &uuid))
-        return fail_invalid(error,
-                            "handle is NULL, or hugevm_vm_ref has no size, no valid UUID, or "
-                            "unknown flags");
+        return module_fail_invalid(
+            error, "handle is NULL, or hugevm_vm_ref has no size, no valid UUID, or "
+                   "unknown flags");
     ref.out_warning = &warning;
     if (!event(handle->agent, &ref, &is_known, &cause))
-        return fail_with(error, cause);
+        return module_fail_with(error, cause);
     if (warning != NULL)
         log_text(handle, HUGEVM_LOG_WARNING, warning);
     if (is_known || !must_know)
         return HUGEVM_OK;
     g_autofree char *message = g_strdup_printf("there is no claim for VM %s", uuid);
-    return fail(error, HUGEVM_ERROR_UNKNOWN_VM, message, NULL);
+    return module_fail(error, HUGEVM_ERROR_UNKNOWN_VM, message, NULL);
 }
 
 static int32_t module_vm_launching(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
@@ -391,9 +292,10 @@ static int32_t module_before_memory_hotplug(struct hugevm_handle *handle,
     HvPlug plug = {.xml = device_xml, .xml_bytes = device_xml_bytes};
     GError *cause = NULL;
     if (out_result == NULL || !take_plug(handle, vm, &plug, &ref, &uuid))
-        return fail_invalid(error, out_result == NULL ? "out_result is NULL" : BAD_PLUG);
+        return module_fail_invalid(error, out_result == NULL ? "out_result is NULL" : BAD_PLUG);
     HvOutcome *outcome = hv_lifecycle_plug(handle->agent, &ref, &plug, &cause);
-    return outcome != NULL ? give_result(outcome, out_result) : fail_with(error, cause);
+    return outcome != NULL ? module_give_result(outcome, out_result)
+                           : module_fail_with(error, cause);
 }
 
 static int32_t end_plug(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm, HvPlug plug,
@@ -403,10 +305,10 @@ static int32_t end_plug(struct hugevm_handle *handle, const struct hugevm_vm_ref
     g_autofree char *uuid = NULL;
     GError *cause = NULL;
     if (!take_plug(handle, vm, &plug, &ref, &uuid))
-        return fail_invalid(error, BAD_PLUG);
+        return module_fail_invalid(error, BAD_PLUG);
     return hv_lifecycle_plug_ended(handle->agent, &ref, &plug, end, &cause)
                ? HUGEVM_OK
-               : fail_with(error, cause);
+               : module_fail_with(error, cause);
 }
 
 static int32_t module_after_memory_hotplug(struct hugevm_handle *handle,
@@ -439,9 +341,9 @@ static int32_t module_reconcile_begin(struct hugevm_handle *handle, uint64_t *ou
     guint64 sequence;
     GError *cause = NULL;
     if (handle == NULL || out_sequence == NULL)
-        return fail_invalid(error, "handle or out_sequence is NULL");
+        return module_fail_invalid(error, "handle or out_sequence is NULL");
     if (!hv_lifecycle_reconcile_begin(handle->agent, &sequence, &cause))
-        return fail_with(error, cause);
+        return module_fail_with(error, cause);
     *out_sequence = sequence;
     return HUGEVM_OK;
 }
@@ -453,97 +355,18 @@ static int32_t module_reconcile(struct hugevm_handle *handle, uint64_t sequence,
     GError *cause = NULL;
     if (handle == NULL || (running_uuids == NULL && running_count > 0) ||
         running_count > MAX_RUNNING)
-        return fail_invalid(error, "handle or running_uuids is NULL, or there are too many");
+        return module_fail_invalid(error, "handle or running_uuids is NULL, or there are too many");
     g_auto(GStrv) uuids = g_new0(char *, running_count + 1);
     for (uint64_t i = 0; i < running_count; i++) {
         uuids[i] = running_uuids[i] != NULL ? hv_uuid_normalize(running_uuids[i]) : NULL;
         if (uuids[i] == NULL)
-            return fail_invalid(error, "running_uuids has something that is no UUID");
+            return module_fail_invalid(error, "running_uuids has something that is no UUID");
     }
     HvRunning running = {.sequence = sequence,
                          .uuids = (const char *const *)uuids,
                          .owner_name = handle->agent->owner_name};
     return hv_lifecycle_reconcile(handle->agent, &running, &cause) ? HUGEVM_OK
-                                                                   : fail_with(error, cause);
-}
-
-typedef char *(*Report)(const HvWorld *world);
-
-static int32_t report_host(struct hugevm_handle *handle, Report report,
-                           struct hugevm_result **out_result, struct hugevm_error *error)
-{
-    GError *cause = NULL;
-    if (handle == NULL || out_result == NULL)
-        return fail_invalid(error, "handle or out_result is NULL");
-    g_autoptr(HvHostView) view = hv_host_view_read(handle->agent, &cause);
-    if (view == NULL)
-        return fail_with(error, cause);
-    HvWorld world = {view->snapshot, view->settings, view->ledger, NULL};
-    struct hugevm_result *result = g_new0(struct hugevm_result, 1);
-    result->outcome = g_new0(HvOutcome, 1);
-    result->outcome->warnings = hv_report_status_warnings(&world);
-    result->json = report(&world);
-    *out_result = result;
-    return HUGEVM_OK;
-}
-
-static int32_t module_get_caps(struct hugevm_handle *handle, struct hugevm_result **out_result,
-                               struct hugevm_error *error)
-{
-    return report_host(handle, hv_report_caps_json, out_result, error);
-}
-
-static int32_t module_get_stats(struct hugevm_handle *handle, struct hugevm_result **out_result,
-                                struct hugevm_error *error)
-{
-    return report_host(handle, hv_report_status_json, out_result, error);
-}
-
-static const char *result_domain_xml(const struct hugevm_result *result, uint64_t *out_bytes)
-{
-    if (out_bytes != NULL)
-        *out_bytes = result->outcome->xml_bytes;
-    return result->outcome->xml;
-}
-
-static int32_t result_xml_changed(const struct hugevm_result *result)
-{
-    return result->outcome->xml_changed ? 1 : 0;
-}
-
-static const char *result_uuid(const struct hugevm_result *result)
-{
-    return result->outcome->uuid;
-}
-
-static uint64_t result_generation(const struct hugevm_result *result)
-{
-    return result->outcome->generation;
-}
-
-static const char *result_json(const struct hugevm_result *result)
-{
-    return result->json;
-}
-
-static uint64_t result_warning_count(const struct hugevm_result *result)
-{
-    return result->outcome->warnings->len;
-}
-
-static const char *result_warning(const struct hugevm_result *result, uint64_t index)
-{
-    const GPtrArray *warnings = result->outcome->warnings;
-    return index < warnings->len ? g_ptr_array_index(warnings, index) : NULL;
-}
-
-static void result_free(struct hugevm_result *result)
-{
-    if (result == NULL)
-        return;
-    hv_outcome_free(result->outcome);
-    g_free(result->json);
-    g_free(result);
+                                                                   : module_fail_with(error, cause);
 }
 
 static const struct hugevm_plugin plugin = {
@@ -572,14 +395,14 @@ static const struct hugevm_plugin plugin = {
     .get_caps = module_get_caps,
     .get_stats = module_get_stats,
     .plan = module_plan,
-    .result_domain_xml = result_domain_xml,
-    .result_xml_changed = result_xml_changed,
-    .result_uuid = result_uuid,
-    .result_generation = result_generation,
-    .result_json = result_json,
-    .result_warning_count = result_warning_count,
-    .result_warning = result_warning,
-    .result_free = result_free,
+    .result_domain_xml = module_result_domain_xml,
+    .result_xml_changed = module_result_xml_changed,
+    .result_uuid = module_result_uuid,
+    .result_generation = module_result_generation,
+    .result_json = module_result_json,
+    .result_warning_count = module_result_warning_count,
+    .result_warning = module_result_warning,
+    .result_free = module_result_free,
     .adapt_incoming_xml = module_adapt_incoming_xml,
 };
 
@@ -590,7 +413,7 @@ __attribute__((visibility("default"))) int32_t hugevm_plugin_negotiate(
     struct hugevm_host own_host;
     int32_t code;
     if (out_plugin == NULL)
-        return fail_invalid(error, "negotiate: out_plugin is NULL");
+        return module_fail_invalid(error, "negotiate: out_plugin is NULL");
     if (host != NULL && !take_host(&own_host, host, error, &code))
         return code;
     *out_plugin = &plugin;
