@@ -32,6 +32,7 @@ M2, G1 = 2048, 1048576
 DYNAMIC = "[performance]\nuse_dynamic_hugepages = true\n"
 STATIC = "[performance]\nuse_dynamic_hugepages = false\n"
 PATIENCE_S = 60
+SLOTS = 3  # of `run`, that tests use
 
 ctl = None  # path of hugevmctl
 module = None  # path of hugevm.so
@@ -367,13 +368,39 @@ def kvm_device():
         os.chmod(path, found.st_mode & 0o7777)
 
 
+class KnownQemu:
+    """libvirt asks QEMU for its capabilities, for seconds, once for each directory of its own.
+
+    The answers are kept beside the build from one program of tests to the next. libvirt itself
+    sees whether they are still true: of this QEMU, this kernel, this program.
+    """
+
+    def __init__(self, kind):
+        build = os.path.dirname(os.path.dirname(ctl))
+        self.kept = f"{build}/tests/e2e/capabilities/{kind}"
+
+    def put_into(self, cache):
+        if os.path.isdir(self.kept):
+            shutil.copytree(self.kept, cache, dirs_exist_ok=True)
+
+    def keep(self, cache):
+        if glob.glob(f"{cache}/*.xml"):
+            shutil.rmtree(self.kept, ignore_errors=True)
+            shutil.copytree(cache, self.kept)
+
+
 @contextlib.contextmanager
 def state_directory():
-    """/run/hugevm goes where there was none."""
+    """/run/hugevm goes where there was none; what `run` has asked QEMU is kept."""
+    known = KnownQemu("embed")
     existed = os.path.exists(STATE)
+    if not existed:
+        for slot in range(SLOTS):
+            known.put_into(f"{STATE}/embed/{slot}/cache/qemu/capabilities")
     try:
         yield
     finally:
+        known.keep(f"{STATE}/embed/0/cache/qemu/capabilities")
         if not existed:
             shutil.rmtree(STATE, ignore_errors=True)
 

@@ -34,6 +34,7 @@ MNT_DETACH = 2
 LOCK = "/run/hugevm-e2e.lock"
 SCRATCH = "/run/installed-host"
 HOOKS = "/etc/libvirt/hooks"
+CAPABILITIES = "/var/cache/libvirt/qemu/capabilities"
 # libvirtd's own, as from a service manager: a hook must not live on what a developer's shell has
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                "LC_ALL": "C"}
@@ -182,6 +183,8 @@ class Libvirtd:
         self.process = None
         write("/etc/libvirt/qemu.conf", 'stdio_handler = "file"\nsecurity_driver = "none"\n'
               f"cgroup_controllers = []\n{qemu_conf}")
+        self.known_qemu = harness.KnownQemu("system")
+        self.known_qemu.put_into(CAPABILITIES)
         for link in glob.glob("/etc/libvirt/**/autostart/*", recursive=True):
             os.unlink(link)
         self.start()
@@ -211,6 +214,7 @@ class Libvirtd:
     def stop(self):
         """SIGTERM, and SIGKILL if that does not end it."""
         if self.process is not None:
+            self.known_qemu.keep(CAPABILITIES)
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_S)
