@@ -145,7 +145,7 @@ run_tests() {
     install_packages "$debian_packages $debian_test_packages" "$dnf_packages $dnf_test_packages"
     build
     # what the tests of the hooks install, into a mount namespace of theirs
-    [ "${HUGEVM_E2E-}" != 1 ] || build_in build/host --prefix=/usr -Dvdsm=true -Dman=disabled
+    [ "${HUGEVM_E2E-}" != 1 ] || build_in build/host --prefix=/usr -Dvdsm=true -Dman=disabled -Dtests=false
     # the kernel for the throwaway VM; without it those tests say that they were skipped
     sh tests/kernel/fetch-kernel.sh build/kernel >/dev/null || say 'bootstrap.sh: no kernel to boot'
     [ "${HUGEVM_E2E-}" != 1 ] || fetch_other_kernels

@@ -76,7 +76,7 @@ def main(build, rounds="200"):
         os.makedirs(f"{harness.MOUNT}/libvirt/qemu")  # as libvirtd leaves it there
         harness.set_total(before + PAGES)
         try:
-            measure(os.path.join(os.path.abspath(build), "tests/bench/empty-glib"), int(rounds))
+            measure(os.path.join(os.path.abspath(build), "../tests/bench/empty-glib"), int(rounds))
         finally:
             harness.set_total(before)
 
