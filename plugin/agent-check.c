@@ -36,6 +36,14 @@ gboolean agent_check_is_refused(const char *plan_json)
     return plan != NULL && !json_object_get_null_member(plan, "refusal");
 }
 
+char *agent_check_name(const char *plan_json)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    JsonObject *plan = parse_plan(parser, plan_json, NULL);
+    JsonObject *vm = plan != NULL ? json_object_get_object_member(plan, "vm") : NULL;
+    return g_strdup(vm != NULL ? json_object_get_string_member_with_default(vm, "name", "") : "");
+}
+
 gboolean agent_check_mounts(const char *plan_json, GError **error)
 {
     g_autoptr(HvRoot) root = hv_root_new(NULL);

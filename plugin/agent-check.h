@@ -10,6 +10,9 @@ void agent_check_kvm(void);
 /* Does the plan (result_json) say that a start would be refused? */
 gboolean agent_check_is_refused(const char *plan_json);
 
+/* The VM's name in the plan. */
+char *agent_check_name(const char *plan_json);
+
 /*
  * Is there a hugetlbfs mount for each page size of the plan (result_json)? memfd
  * memory needs none. HV_ERROR_CONFLICT with the command to run.

@@ -63,7 +63,7 @@ AgentSlot *agent_slot_take(GError **error)
         return slot;
     }
     hv_set_error(error, HV_ERROR_CONFLICT, "wait for one of them to end",
-                 "%d VMs are run by hugevmctl already", MAX_SLOTS);
+                 "hugevmctl run runs %d times already", MAX_SLOTS);
     return NULL;
 }
 
@@ -90,12 +90,25 @@ char **agent_slot_memory_directories(const AgentSlot *slot)
     return hugetlbfs_directories(path);
 }
 
+/* Those of VMs that ended while another's launch mount lay over them. */
+static void clean_below(const char *directory)
+{
+    GDir *dir = g_dir_open(directory, 0, NULL);
+    for (const char *entry; dir != NULL && (entry = g_dir_read_name(dir)) != NULL;) {
+        g_autofree char *path = g_build_filename(directory, entry, NULL);
+        rmdir(path);
+    }
+    if (dir != NULL)
+        g_dir_close(dir);
+}
+
+/* Empty directories only: rmdir refuses all else. */
 static void clean_mounts(const AgentSlot *slot)
 {
     g_auto(GStrv) directories = agent_slot_memory_directories(slot);
     for (guint i = 0; directories[i] != NULL; i++) {
         g_autofree char *parent = g_path_get_dirname(directories[i]);
-        /* empty directories only: rmdir refuses all else */
+        clean_below(directories[i]);
         if (rmdir(directories[i]) == 0)
             rmdir(parent);
     }

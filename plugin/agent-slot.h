@@ -20,11 +20,12 @@ AgentSlot *agent_slot_take(GError **error);
 void agent_slot_free(AgentSlot *slot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentSlot, agent_slot_free)
 
-/* The process of the VM that runs in this slot, 0 where it is not known. */
+/* The process of a VM that runs in this slot, 0 where it is not known. */
 gint64 agent_slot_qemu_pid(const AgentSlot *slot, const char *name);
 
-/* Where QEMU will make its memory files, in each hugetlbfs mount. The slot runs one VM: so it is
- * that VM's alone, although the driver makes a directory of the VM's own in it. */
+/* Where QEMU will make its memory files, in each hugetlbfs mount: below these the driver makes a
+ * directory for each VM. The slot starts one VM at a time: until that has its memory they are its
+ * alone. */
 char **agent_slot_memory_directories(const AgentSlot *slot);
 
 char *agent_slot_uri(const AgentSlot *slot);

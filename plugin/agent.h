@@ -10,17 +10,22 @@
 #define HUGEVM_AGENT_RUN_SYMBOL "hugevm_agent_run"
 
 typedef struct {
+    char *xml;
+    gsize xml_bytes;
+} AgentDomain;
+
+typedef struct {
     const char *module_path; /* hugevm.so */
     const char *root;        /* NULL: the machine */
     char **conf_files;       /* NULL: the standard ones */
-    const char *xml;
-    gsize xml_bytes;
+    const AgentDomain *domains;
+    guint domain_count;
     const char *uri;        /* NULL: libvirt's embedded driver */
-    GHashTable *properties; /* char * -> char * */
-    gint64 for_seconds;     /* 0: until the VM ends */
+    GHashTable *properties; /* char * -> char *, of all domains */
+    gint64 for_seconds;     /* 0: until the VMs end */
 } AgentRun;
 
-/* Runs one VM from start to end; the exit status of hugevmctl. Prints to stdout and stderr. */
+/* Runs the VMs from start to end; the exit status of hugevmctl. Prints to stdout and stderr. */
 typedef int (*AgentRunFunction)(const AgentRun *run);
 int hugevm_agent_run(const AgentRun *run);
 

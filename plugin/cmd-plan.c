@@ -15,10 +15,7 @@ static int print_plan(const CmdGlobals *globals, const HvOutcome *outcome)
         cmd_print_warnings(outcome->warnings);
     if (outcome->plan == NULL || outcome->plan->refusal == NULL)
         return EXIT_DONE;
-    const HvRefusal *refusal = outcome->plan->refusal;
-    GError *error = NULL;
-    hv_set_error(&error, refusal->code, refusal->hint, "%s", refusal->message);
-    return cmd_fail(error);
+    return cmd_fail_refused(outcome->plan->refusal);
 }
 
 int cmd_plan(const CmdGlobals *globals, int argc, char **argv)

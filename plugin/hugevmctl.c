@@ -16,7 +16,8 @@
 #include "fd.h"
 
 static const Cmd commands[] = {
-    {"run", "DOMAIN.xml", "start a VM with its pages, wait for its end, give them back", cmd_run},
+    {"run", "DOMAIN.xml...", "start VMs with their pages, wait for their end, give them back",
+     cmd_run},
     {"plan", "DOMAIN.xml", "what a start would do; changes nothing", cmd_plan},
     {"define", "DOMAIN.xml", "have libvirt keep a VM, with what its huge pages need in its XML",
      cmd_define},
@@ -129,6 +130,13 @@ int cmd_fail(GError *error)
     if (hint != NULL)
         fprintf(stderr, "  what to do: %s\n", hint);
     return exit_status_of(owned);
+}
+
+int cmd_fail_refused(const HvRefusal *refusal)
+{
+    GError *error = NULL;
+    hv_set_error(&error, refusal->code, refusal->hint, "%s", refusal->message);
+    return cmd_fail(error);
 }
 
 void cmd_print_warnings(const GPtrArray *warnings)

@@ -53,6 +53,9 @@ gboolean cmd_parse(const GOptionEntry *entries, int n_arguments, int *argc, char
 /* Prints the error (message, then the hint) to stderr; the exit status that fits. Frees it. */
 int cmd_fail(GError *error);
 
+/* The same for what a plan says. */
+int cmd_fail_refused(const HvRefusal *refusal);
+
 /* A usage error in one line; EXIT_USAGE. */
 int cmd_fail_usage(const char *command, const char *format, ...) G_GNUC_PRINTF(2, 3);
 

@@ -24,7 +24,7 @@ def ends_by_time(bench):
     process = bench.run_until_up(vm, "--for", "1")
     same((total(), free()), (NEED, 0), "pages while it runs")
     out, _ = bench.end(process)
-    holds(out, "time is up")
+    holds(out, f"ending: '{vm.name}': time is up")
     same(vm.qemu(), 0, "QEMU")
     pools_become(before)
     same(bench.claims(), [], "claims")
@@ -35,7 +35,7 @@ def ended_by(bench, number):
     vm = bench.vm()
     process = bench.run_until_up(vm)
     out, _ = bench.end(process, number)
-    holds(out, "interrupted")
+    holds(out, f"ending: '{vm.name}': interrupted")
     same(vm.qemu(), 0, "QEMU")
     pools_become(before)
     same(bench.claims(), [], "claims")
@@ -58,7 +58,7 @@ def qemu_killed(bench):
     process = bench.run_until_up(vm)
     end_process(vm.qemu())
     out, _ = bench.end(process)
-    holds(out, "the VM has ended")
+    holds(out, f"ending: '{vm.name}': QEMU has failed")
     pools_become(before)
     same(bench.claims(), [], "claims")
 
@@ -67,7 +67,7 @@ def start_fails(bench, **options):
     before = pools()
     vm = bench.vm(**options)
     _, err = bench.end(bench.run(vm), status=3)
-    holds(err, "the VM does not start")
+    holds(err, f"VM '{vm.name}' does not start: ")
     same(vm.qemu(), 0, "QEMU")
     pools_become(before)
     same(bench.claims(), [], "claims")
@@ -93,7 +93,7 @@ def qemu_fails(bench):
                           f"<source file='{bench.conf(DYNAMIC, 'no-qcow2')}'/>"
                           "<target dev='vda'/></disk>")
     _, err = bench.end(bench.run(vm), status=3)
-    holds(err, "the VM does not start")
+    holds(err, f"VM '{vm.name}' does not start: ")
     pools_become(before)
 
 

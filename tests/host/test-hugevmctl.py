@@ -600,11 +600,51 @@ class Audit(HostCase):
                 self.assertEqual(result.stdout, "")
 
 
+class ConfigOnly(HostCase):
+    """run --config-only"""
+
+    def printed(self, xml, *args):
+        before = self.files()
+        result = self.run_ctl("run", "-", "--config-only", *args, stdin=xml)
+        self.assertEqual((result.returncode, self.files()), (DONE, before), result.stderr)
+        return result.stdout
+
+    def test_the_edited_xml_is_printed(self):
+        self.configure("[performance]\nuse_dynamic_hugepages = true\n")
+        xml = domain(page="")
+        printed = self.printed(xml, "-p", "hugepages=2048", "-p", "hugepages_shared=true")
+        self.assertIn('<page size="2048" unit="KiB"/>', printed.replace("'", '"'))
+        self.assertIn("shared", printed)
+        start, _, rest = xml.partition("<os>")
+        self.assertTrue(printed.startswith(start) and printed.endswith(rest), printed)
+
+    def test_what_is_printed_needs_no_further_edit(self):
+        self.configure("[performance]\nuse_dynamic_hugepages = true\n")
+        printed = self.printed(domain(page=""), "-p", "hugepages=2048")
+        self.assertEqual(self.printed(printed, "-p", "hugepages=2048"), printed)
+        self.assertEqual(self.printed(printed), printed)
+
+    def test_an_xml_without_huge_pages_is_printed_as_it_came(self):
+        self.configure("no configuration")
+        xml = domain(page="") + "\n\n"
+        self.assertEqual(self.printed(xml), xml)
+
+    def test_a_refusal_prints_no_xml(self):
+        before = self.files()
+        result = self.run_ctl("run", "-", "--config-only", stdin=domain(memory_mib=1 << 30))
+        self.assertEqual((result.returncode, result.stdout), (REFUSED, ""))
+        self.assertIn("what to do: ", result.stderr)
+        self.assertEqual(self.files(), before)
+        plan = self.run_ctl("plan", "-", stdin=domain(memory_mib=1 << 30))
+        self.assertEqual(result.stderr, plan.stderr)
+
+
 class Usage(HostCase):
     def test_misuse_is_told_with_status_2(self):
         for args in ([], ["fly"], ["--fly"], ["status", "more"], ["plan"], ["plan", "a", "b"],
                      ["status", "--fly"], ["release"], ["plan", "-", "--property", "x"],
-                     ["run", "-", "--for", "-1"], ["config", "x"], ["audit", "x"], ["audit", "-c"]):
+                     ["run"], ["run", "-", "--for", "-1"], ["run", "--config-only", "-", "-"],
+                     ["config", "x"], ["audit", "x"], ["audit", "-c"]):
             with self.subTest(args=args):
                 result = self.run_ctl(*args, stdin=domain())
                 self.assertEqual(result.returncode, USAGE, result.stderr)

@@ -47,7 +47,7 @@ def check_beginning(bash):
 
 
 def check_options(bash):
-    offered, options = bash.offers("run", "--"), re.findall(r"--[a-z]+", bash.help("run"))
+    offered, options = bash.offers("run", "--"), re.findall(r"--[a-z-]+", bash.help("run"))
     wrong = [] if set(offered) == set(options) and "--for" in offered else [str(offered)]
     return wrong + [f"plan has no {one}" for one in bash.offers("plan", "--c") if one == "--connect"]
 
