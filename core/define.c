@@ -298,30 +298,63 @@ static void warn_of_properties(const Define *define, const HvDoc *after)
         add_text(define->warnings, "the property shared has no effect without huge pages");
 }
 
-/* Off, but what is left has not been put in by us, nor is it for the whole guest. */
+/* Off, but what is left is somebody else's. */
 static gboolean check_off(const Define *define, const HvDoc *after, GError **error)
 {
-    const HvWish *wish = define->wish;
-    if (!wish->replaces_pages || wish->hugepages == NULL || !is_off(define->properties) ||
+    if (define->wish->hugepages == NULL || !is_off(define->properties) ||
         !after->domain->has_hugepages)
         return TRUE;
-    hv_set_error(error, HV_ERROR_CONFLICT, "remove <hugepages> with virsh edit",
-                 "the domain XML names pages for single guest cells, which hugevm has not put in");
+    g_auto(HvAdded) left = hv_added_describe(after);
+    hv_set_error(error, HV_ERROR_CONFLICT, "remove <hugepages> from the domain XML",
+                 "hugepages=off, but the domain XML has <hugepages>%s, which hugevm has not put in",
+                 hv_added_is_by_cell(&left) ? " for single guest cells" : "");
     return FALSE;
+}
+
+static gboolean same_added(HvAdded a, HvAdded b)
+{
+    gboolean is_same = g_strcmp0(a.pages, b.pages) == 0 && g_strcmp0(a.shared, b.shared) == 0 &&
+                       g_strcmp0(a.numatune, b.numatune) == 0;
+    hv_added_clear(&a);
+    hv_added_clear(&b);
+    return is_same;
+}
+
+static gboolean same_properties(GHashTable *a, GHashTable *b)
+{
+    GHashTableIter iter;
+    gpointer name, value, other;
+    g_hash_table_iter_init(&iter, a);
+    while (g_hash_table_iter_next(&iter, &name, &value))
+        if (!g_hash_table_lookup_extended(b, name, NULL, &other) || g_strcmp0(value, other) != 0)
+            return FALSE;
+    return g_hash_table_size(a) == g_hash_table_size(b);
+}
+
+/* libvirt's rendering has an order of its own: what went out and in again may be elsewhere. */
+static gboolean says_the_same(const HvDoc *a, const HvDoc *b)
+{
+    return same_properties(a->domain->hugevm_custom, b->domain->hugevm_custom) &&
+           same_added(hv_added_describe(a), hv_added_describe(b)) &&
+           same_added(hv_metadata_added(a), hv_metadata_added(b));
 }
 
 static HvDefinition *describe(const HvDoc *original, Draft *result)
 {
     HvDefinition *definition = g_new0(HvDefinition, 1);
-    definition->is_changed = result->length != original->text.length ||
-                             memcmp(result->bytes, original->text.bytes, result->length) != 0;
+    definition->is_changed = !says_the_same(original, &result->doc);
     definition->uuid = g_strdup(result->doc.domain->uuid);
     definition->name = g_strdup(result->doc.domain->name);
     definition->hugepages = hv_own_hugepages(result->doc.domain);
     definition->shared = hv_own_shared(result->doc.domain);
     definition->changes = hv_define_changes(original, &result->doc);
-    definition->xml_bytes = result->length;
-    definition->xml = g_steal_pointer(&result->bytes);
+    if (definition->is_changed) {
+        definition->xml_bytes = result->length;
+        definition->xml = g_steal_pointer(&result->bytes);
+    } else {
+        definition->xml_bytes = original->text.length;
+        definition->xml = g_strndup(original->text.bytes, original->text.length);
+    }
     return definition;
 }
 

@@ -18,7 +18,7 @@ typedef struct {
 gboolean hv_wish_check(const HvWish *wish, GError **error);
 
 typedef struct {
-    char *xml;
+    char *xml; /* the same bytes where nothing is other than before */
     gsize xml_bytes;
     gboolean is_changed;
     char *uuid; /* NULL: the XML has none */

@@ -168,11 +168,6 @@ HvAdded hv_added_between(const HvDoc *before, const HvDoc *after)
 
 /* ---- taking it out */
 
-static gboolean is_blank_or_cut(xmlNode *node, GPtrArray *cuts)
-{
-    return xmlIsBlankNode(node) || g_ptr_array_find(cuts, node, NULL);
-}
-
 /* A declaration of hugevm's own namespace is there for what is cut. */
 static gboolean declares_nothing_else(const xmlNode *node)
 {
@@ -182,35 +177,47 @@ static gboolean declares_nothing_else(const xmlNode *node)
     return TRUE;
 }
 
-static gboolean is_left_hollow(xmlNode *node, GPtrArray *cuts)
+static gboolean is_left_hollow(const xmlNode *node, GHashTable *cuts)
 {
     if (node->properties != NULL || !declares_nothing_else(node))
         return FALSE;
     for (xmlNode *child = node->children; child != NULL; child = child->next)
-        if (!is_blank_or_cut(child, cuts))
+        if (!xmlIsBlankNode(child) && !g_hash_table_contains(cuts, child))
             return FALSE;
     return TRUE;
 }
 
-static gboolean is_inside_cut(const xmlNode *node, GPtrArray *cuts)
+static gboolean is_inside_cut(const xmlNode *node, GHashTable *cuts)
 {
     for (const xmlNode *parent = node->parent; parent != NULL; parent = parent->parent)
-        if (g_ptr_array_find(cuts, parent, NULL))
+        if (g_hash_table_contains(cuts, parent))
             return TRUE;
     return FALSE;
 }
 
-void hv_cuts_splice(GPtrArray *cuts, const HvDoc *doc, const xmlNode *kept, HvSplices *splices)
+/* Parents that are left hollow go too, and theirs; each is looked at once, however many children
+ * of it are cut. */
+static void cut_hollow_parents(GHashTable *cuts, const xmlNode *root, const xmlNode *kept)
 {
-    const xmlNode *root = xmlDocGetRootElement(doc->dom->doc);
-    for (guint i = 0; i < cuts->len; i++) { /* which grows by the parents */
-        xmlNode *parent = ((xmlNode *)g_ptr_array_index(cuts, i))->parent;
-        if (parent != root && parent != kept && !g_ptr_array_find(cuts, parent, NULL) &&
-            is_left_hollow(parent, cuts))
-            g_ptr_array_add(cuts, parent);
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    g_autoptr(GList) nodes = g_hash_table_get_keys(cuts);
+    for (const GList *item = nodes; item != NULL; item = item->next) {
+        xmlNode *parent = ((xmlNode *)item->data)->parent;
+        while (parent != root && parent != kept && g_hash_table_add(seen, parent) &&
+               is_left_hollow(parent, cuts)) {
+            g_hash_table_add(cuts, parent);
+            parent = parent->parent;
+        }
     }
-    for (guint i = 0; i < cuts->len; i++) {
-        const xmlNode *node = g_ptr_array_index(cuts, i);
+}
+
+void hv_cuts_splice(GHashTable *cuts, const HvDoc *doc, const xmlNode *kept, HvSplices *splices)
+{
+    GHashTableIter iter;
+    gpointer node;
+    cut_hollow_parents(cuts, xmlDocGetRootElement(doc->dom->doc), kept);
+    g_hash_table_iter_init(&iter, cuts);
+    while (g_hash_table_iter_next(&iter, &node, NULL)) {
         HvSpan span = hv_dom_span(doc->dom, node);
         if (is_inside_cut(node, cuts))
             continue;
@@ -226,14 +233,14 @@ static gboolean has_only_mode(const xmlNode *access)
            access->properties->next == NULL;
 }
 
-static void take_out_sharing(const char *shared, const HvDoc *doc, GPtrArray *cuts,
+static void take_out_sharing(const char *shared, const HvDoc *doc, GHashTable *cuts,
                              HvSplices *splices)
 {
     HvNodeSet cells;
     xmlNode *access = access_of(doc);
     if (strcmp(shared, "access") == 0) {
         if (hv_dom_attribute_is(access, "mode", "shared") && has_only_mode(access))
-            g_ptr_array_add(cuts, access);
+            g_hash_table_add(cuts, access);
         return;
     }
     HvNodeSet now = shared_cells(doc);
@@ -246,13 +253,13 @@ static void take_out_sharing(const char *shared, const HvDoc *doc, GPtrArray *cu
     }
 }
 
-void hv_added_take_out(const HvAdded *added, const HvDoc *doc, GPtrArray *cuts, HvSplices *splices)
+void hv_added_take_out(const HvAdded *added, const HvDoc *doc, GHashTable *cuts, HvSplices *splices)
 {
     g_auto(HvAdded) now = hv_added_describe(doc);
     if (added->pages != NULL && g_strcmp0(added->pages, now.pages) == 0)
-        g_ptr_array_add(cuts, hugepages_of(doc));
+        g_hash_table_add(cuts, hugepages_of(doc));
     if (added->numatune != NULL && g_strcmp0(added->numatune, now.numatune) == 0)
-        g_ptr_array_add(cuts, child_of_domain(doc, "numatune"));
+        g_hash_table_add(cuts, child_of_domain(doc, "numatune"));
     if (added->shared != NULL)
         take_out_sharing(added->shared, doc, cuts, splices);
 }

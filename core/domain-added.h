@@ -40,10 +40,11 @@ HvAdded hv_added_between(const HvDoc *before, const HvDoc *after);
 gboolean hv_added_is_by_cell(const HvAdded *added);
 
 /*
- * Elements to take out of the text, each with its line, and with the parents that they leave
- * hollow; no such parent is kept (NULL: all may go) or <domain>.
+ * Elements (a set of xmlNode *) to take out of the text, each with its line, and with the parents
+ * that they leave hollow; no such parent is kept (NULL: all may go) or <domain>.
  */
-void hv_cuts_splice(GPtrArray *cuts, const HvDoc *doc, const xmlNode *kept, HvSplices *splices);
+void hv_cuts_splice(GHashTable *cuts, const HvDoc *doc, const xmlNode *kept, HvSplices *splices);
 
 /* Takes out what was added and is still as it was. */
-void hv_added_take_out(const HvAdded *added, const HvDoc *doc, GPtrArray *cuts, HvSplices *splices);
+void hv_added_take_out(const HvAdded *added, const HvDoc *doc, GHashTable *cuts,
+                       HvSplices *splices);

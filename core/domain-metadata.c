@@ -29,9 +29,9 @@ typedef struct {
     xmlNode *metadata; /* NULL: there is none */
     xmlNode *own;      /* NULL: there is none */
     HvSplices *splices;
-    GPtrArray *cuts; /* xmlNode *, of the doc */
-    GPtrArray *news; /* char *: start tags without '<' and prefix, and what follows */
-    HvAdded gone;    /* what is taken out */
+    GHashTable *cuts; /* xmlNode *, of the doc */
+    GPtrArray *news;  /* char *: start tags without '<' and prefix, and what follows */
+    HvAdded gone;     /* what is taken out */
 } Edit;
 
 /* ---- finding it */
@@ -82,7 +82,7 @@ static void set_text(Edit *e, const xmlNode *node, const char *name, const char 
     HvSpan span = hv_dom_span(e->doc->dom, node);
     g_autofree char *text = g_markup_escape_text(value, -1);
     if (span.is_empty_tag) {
-        g_ptr_array_add(e->cuts, (xmlNode *)node);
+        g_hash_table_add(e->cuts, (xmlNode *)node);
         g_ptr_array_add(e->news, g_strdup_printf("%s>%s", name, text));
         return;
     }
@@ -102,7 +102,7 @@ static void set_property(Edit *e, const char *const *names, const char *value)
             (names[1] == NULL || !hv_dom_is(child, names[1], HV_HUGEVM_NAMESPACE)))
             continue;
         if (is_done)
-            g_ptr_array_add(e->cuts, child);
+            g_hash_table_add(e->cuts, child);
         else
             set_text(e, child, (const char *)child->name, value);
         is_done = TRUE;
@@ -143,7 +143,7 @@ static void take_out(Edit *e, gboolean replaces_pages)
     for (xmlNode *child = e->own != NULL ? e->own->children : NULL; child != NULL;
          child = child->next)
         if (hv_dom_is(child, "added", HV_HUGEVM_NAMESPACE))
-            g_ptr_array_add(e->cuts, child);
+            g_hash_table_add(e->cuts, child);
 }
 
 /* ---- new elements */
@@ -305,7 +305,7 @@ static gboolean check_result(const Edit *e, const HvMetadataEdit *edit, const Hv
 static void edit_clear(Edit *e)
 {
     g_array_unref(e->splices);
-    g_ptr_array_unref(e->cuts);
+    g_hash_table_unref(e->cuts);
     g_ptr_array_unref(e->news);
     hv_added_clear(&e->gone);
 }
@@ -316,7 +316,7 @@ char *hv_metadata_edit(const HvDoc *doc, const HvMetadataEdit *edit, gsize *out_
 {
     g_auto(Edit) e = {.doc = doc,
                       .splices = hv_splices_new(),
-                      .cuts = g_ptr_array_new(),
+                      .cuts = g_hash_table_new(NULL, NULL),
                       .news = g_ptr_array_new_with_free_func(g_free)};
     if (!find_own(doc, &e.metadata, &e.own, error))
         return NULL;

@@ -103,6 +103,24 @@ static void a_vm_comes_back_as_it_was(void)
     g_assert_null(off->hugepages);
 }
 
+/* libvirt renders what it is given in an order of its own. */
+static void what_stands_elsewhere_is_the_same(void)
+{
+    g_auto(Fixture) fixture = {0};
+    fixture_init(&fixture, DYNAMIC);
+    g_autofree char *xml =
+        vm_of("  <currentMemory unit='MiB'>64</currentMemory>\n"
+              "  <memoryBacking>\n    <hugepages><page size='2048' unit='KiB'/></hugepages>\n"
+              "    <access mode=\"shared\"/></memoryBacking>\n  <metadata>"
+              "<h:vm xmlns:h='urn:hugevm:vm:1'><h:added shared='access' pages='2048'/>"
+              "<h:shared>true</h:shared><h:hugepages>2M</h:hugepages></h:vm></metadata>\n");
+    g_autoptr(HvDefinition) same = set(&fixture, xml, "2M", "true");
+    g_assert_false(same->is_changed);
+    g_assert_cmpstr(same->xml, ==, xml);
+    g_autoptr(HvDefinition) other = set(&fixture, xml, "2048K", NULL);
+    g_assert_true(other->is_changed);
+}
+
 static void one_size_gives_way_to_another(void)
 {
     static const char *const insides[] = {
@@ -190,11 +208,12 @@ static void pages_of_single_cells_are_their_authors(void)
 /* A file has its author's pages: only `set` may replace them. */
 static void define_replaces_nothing_of_the_files(void)
 {
+    const char *pages =
+        "<memoryBacking><hugepages><page size='2' unit='M'/></hugepages></memoryBacking>";
     g_auto(Fixture) fixture = {0};
     fixture_init(&fixture, DYNAMIC);
-    assert_refused(
-        &fixture, "<memoryBacking><hugepages><page size='2' unit='M'/></hugepages></memoryBacking>",
-        &(HvWish){.hugepages = "1G"}, "but the domain XML names 2 MiB");
+    assert_refused(&fixture, pages, &(HvWish){.hugepages = "1G"}, "but the domain XML names 2 MiB");
+    assert_refused(&fixture, pages, &(HvWish){.hugepages = "off"}, "has not put in");
 }
 
 static void a_node_that_was_chosen_can_be_chosen_anew(void)
@@ -271,6 +290,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 #define ADD(test) g_test_add_func("/define/" #test, test)
     ADD(a_vm_comes_back_as_it_was);
+    ADD(what_stands_elsewhere_is_the_same);
     ADD(one_size_gives_way_to_another);
     ADD(too_few_pages_now_are_a_warning);
     ADD(what_can_never_start_is_refused);
