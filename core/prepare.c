@@ -68,16 +68,17 @@ static gboolean check_no_edit_needed(const HvStart *start, GError **error)
     if (start->asked->open.sizes->len > 0) {
         hv_set_error(error, HV_ERROR_CONFLICT,
                      "add <memoryBacking><hugepages/></memoryBacking> to the domain, with the "
-                     "sizes that it is to have",
+                     "sizes that it is to have, as hugevmctl set does",
                      "property hugepages leaves the page size to hugevm, but the domain XML names "
                      "none and cannot be edited here");
         return FALSE;
     }
     if (edit->add_hugepages_kib != 0) {
-        g_autofree char *hint =
-            g_strdup_printf("add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
-                            "' unit='KiB'/></hugepages></memoryBacking> to the domain",
-                            edit->add_hugepages_kib);
+        g_autofree char *hint = g_strdup_printf(
+            "add <memoryBacking><hugepages><page size='%" G_GUINT64_FORMAT
+            "' unit='KiB'/></hugepages></memoryBacking> to the domain, as hugevmctl set "
+            "does",
+            edit->add_hugepages_kib);
         hv_set_error(error, HV_ERROR_CONFLICT, hint,
                      "property hugepages asks for huge pages, but the domain XML has none and "
                      "cannot be edited here");
@@ -89,14 +90,15 @@ static gboolean check_no_edit_needed(const HvStart *start, GError **error)
         return FALSE;
     }
     if (edit->make_shared) {
-        hv_set_error(error, HV_ERROR_CONFLICT,
-                     start->domain->has_cells
-                         ? "set memAccess='shared' on each <cell> of the domain"
-                         : "add <access mode='shared'/> to <memoryBacking> of the domain",
-                     "%s needs shared memory, but the domain XML does not share the guest's and "
-                     "cannot be edited here",
-                     start->domain->sharer != NULL ? start->domain->sharer
-                                                   : "VM property hugepages_shared");
+        hv_set_error(
+            error, HV_ERROR_CONFLICT,
+            start->domain->has_cells
+                ? "set memAccess='shared' on each <cell> of the domain, as hugevmctl set does"
+                : "add <access mode='shared'/> to <memoryBacking> of the domain, as "
+                  "hugevmctl set does",
+            "%s needs shared memory, but the domain XML does not share the guest's and "
+            "cannot be edited here",
+            start->domain->sharer != NULL ? start->domain->sharer : "VM property hugepages_shared");
         return FALSE;
     }
     return TRUE;
