@@ -14,9 +14,9 @@ struct AgentLibvirt {
     char *uri;
     AgentSlot *slot; /* NULL: a URI was given */
     AgentEvents *events;
-    GMutex mutex; /* of what follows */
-    virConnectPtr connection;
-    gint64 retry_us; /* not before; monotonic clock */
+    GMutex mutex;             /* of what follows */
+    virConnectPtr connection; /* NULL: there is none now */
+    gint64 retry_us;          /* not before; monotonic clock */
 };
 
 static void silence(void *opaque, virErrorPtr error)
@@ -70,19 +70,20 @@ AgentLibvirt *agent_libvirt_open(const char *uri, AgentEvents *events)
     return NULL;
 }
 
-static void close_connection(virConnectPtr connection)
+static void close_connection(AgentLibvirt *libvirt)
 {
-    if (connection == NULL)
+    if (libvirt->connection == NULL)
         return;
-    agent_events_unsubscribe(connection);
-    virConnectClose(connection);
+    agent_events_unsubscribe(libvirt->events, libvirt->connection);
+    virConnectClose(libvirt->connection);
+    libvirt->connection = NULL;
 }
 
 void agent_libvirt_close(AgentLibvirt *libvirt)
 {
     if (libvirt == NULL)
         return;
-    close_connection(libvirt->connection);
+    close_connection(libvirt);
     agent_slot_free(libvirt->slot);
     g_mutex_clear(&libvirt->mutex);
     g_free(libvirt->uri);
@@ -93,12 +94,9 @@ static void reconnect(AgentLibvirt *libvirt)
 {
     if (g_get_monotonic_time() < libvirt->retry_us)
         return;
-    virConnectPtr connection = open_connection(libvirt);
+    close_connection(libvirt);
+    libvirt->connection = open_connection(libvirt);
     libvirt->retry_us = g_get_monotonic_time() + RETRY_US;
-    if (connection == NULL)
-        return;
-    close_connection(libvirt->connection);
-    libvirt->connection = connection;
 }
 
 /* To be closed by the caller; NULL: there is none now. */

@@ -10,10 +10,13 @@
 
 #include <libvirt/virterror.h>
 
+#define KINDS 5
+
 struct AgentEvents {
     GMutex mutex;
     GHashTable *queues; /* char * UUID -> GAsyncQueue; grows only, under the mutex */
-    gint is_lost;       /* atomic */
+    int callbacks[KINDS];
+    gint is_lost; /* atomic */
     GThread *thread;
     gint stop; /* atomic */
     int wakeup_timer;
@@ -109,31 +112,43 @@ static void on_close(virConnectPtr connection, int reason, void *opaque)
 
 /* --- the connection ----------------------------------------------------------------------- */
 
+typedef struct {
+    int id;
+    virConnectDomainEventGenericCallback callback;
+} Wanted;
+
+static const Wanted wanted[KINDS] = {
+    {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
+    {VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot)},
+    {VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added)},
+    {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_removed)},
+    {VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(on_device_resized)},
+};
+
 gboolean agent_events_subscribe(AgentEvents *events, virConnectPtr connection)
 {
-    const struct {
-        int id;
-        virConnectDomainEventGenericCallback callback;
-    } wanted[] = {
-        {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
-        {VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot)},
-        {VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added)},
-        {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_removed)},
-        {VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE,
-         VIR_DOMAIN_EVENT_CALLBACK(on_device_resized)},
-    };
-    for (guint i = 0; i < G_N_ELEMENTS(wanted); i++)
-        if (virConnectDomainEventRegisterAny(connection, NULL, wanted[i].id, wanted[i].callback,
-                                             events, NULL) < 0)
-            return FALSE;
+    gboolean is_good = TRUE;
+    for (guint i = 0; i < KINDS; i++) {
+        events->callbacks[i] = virConnectDomainEventRegisterAny(connection, NULL, wanted[i].id,
+                                                                wanted[i].callback, events, NULL);
+        is_good = is_good && events->callbacks[i] >= 0;
+    }
+    if (!is_good) {
+        agent_events_unsubscribe(events, connection);
+        return FALSE;
+    }
     g_atomic_int_set(&events->is_lost, 0);
     virConnectRegisterCloseCallback(connection, on_close, events, NULL); /* embedded: has none */
     return TRUE;
 }
 
-void agent_events_unsubscribe(virConnectPtr connection)
+/* Each of them keeps the connection open. */
+void agent_events_unsubscribe(AgentEvents *events, virConnectPtr connection)
 {
-    virConnectUnregisterCloseCallback(connection, on_close); /* else it keeps the connection */
+    virConnectUnregisterCloseCallback(connection, on_close);
+    for (guint i = 0; i < KINDS; i++)
+        if (events->callbacks[i] >= 0)
+            virConnectDomainEventDeregisterAny(connection, events->callbacks[i]);
 }
 
 gboolean agent_events_are_lost(AgentEvents *events)

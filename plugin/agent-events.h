@@ -42,11 +42,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentEvents, agent_events_free)
 /* From now on what happens to the VM is queued. */
 void agent_events_follow(AgentEvents *events, const char *uuid);
 
-/* FALSE: libvirt's error. */
+/* To one connection at a time. FALSE: libvirt's error. */
 gboolean agent_events_subscribe(AgentEvents *events, virConnectPtr connection);
-void agent_events_unsubscribe(virConnectPtr connection);
+void agent_events_unsubscribe(AgentEvents *events, virConnectPtr connection);
 
-/* Has the connection that was subscribed last been lost? */
+/* Has that connection been lost? */
 gboolean agent_events_are_lost(AgentEvents *events);
 
 /* Puts one in behind those that wait. */
