@@ -362,6 +362,11 @@ static int sweep_vault(const HvLedger *ledger)
     return errsv;
 }
 
+static gboolean may_keep_mount(const HvLaunchMount *mount, gconstpointer ledger)
+{
+    return hv_custody_may_keep_mount(ledger, mount);
+}
+
 gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **error)
 {
     if (!hv_root_is_machine(root))
@@ -373,12 +378,15 @@ gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **e
         if (!hv_custody_may_keep_guard(ledger, guard))
             hv_guard_drop(guard);
     }
+    gboolean has_detached = FALSE;
     g_autoptr(GPtrArray) mounts = hv_launch_mount_list(root);
     for (guint i = mounts->len; i > 0; i--) { /* the last one is on top */
         const HvLaunchMount *mount = g_ptr_array_index(mounts, i - 1);
         if (!hv_custody_may_keep_mount(ledger, mount))
-            hv_launch_mount_detach(mount->path);
+            has_detached |= hv_launch_mount_detach(mount->path) == 0;
     }
+    if (has_detached)
+        hv_launch_mount_detach_elsewhere(root, may_keep_mount, ledger);
     const char *remedy = hint_about_vault(errsv);
     if (errsv != 0)
         hv_set_error(error, code_about_vault(errsv),

@@ -97,11 +97,10 @@ static HvLaunchMount *parse_line(const char *line)
     return found;
 }
 
-GPtrArray *hv_launch_mount_list(const HvRoot *root)
+GPtrArray *hv_launch_mount_list_of(const HvRoot *root, const char *mountinfo)
 {
     GPtrArray *mounts = g_ptr_array_new_with_free_func(hv_launch_mount_free);
-    g_autofree char *text =
-        hv_root_read_text(root, "/proc/self/mountinfo", MOUNTINFO_MAX_BYTES, NULL);
+    g_autofree char *text = hv_root_read_text(root, mountinfo, MOUNTINFO_MAX_BYTES, NULL);
     if (text == NULL || strstr(text, " " HV_LAUNCH_MOUNT_PREFIX) == NULL)
         return mounts;
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
@@ -111,6 +110,11 @@ GPtrArray *hv_launch_mount_list(const HvRoot *root)
             g_ptr_array_add(mounts, found);
     }
     return mounts;
+}
+
+GPtrArray *hv_launch_mount_list(const HvRoot *root)
+{
+    return hv_launch_mount_list_of(root, "/proc/self/mountinfo");
 }
 
 int hv_launch_mount_detach(const char *path)

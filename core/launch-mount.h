@@ -38,5 +38,17 @@ int hv_launch_mount_make(int fd, const char *uuid, guint64 generation, const cha
 /* All there are in this mount namespace (HvLaunchMount). */
 GPtrArray *hv_launch_mount_list(const HvRoot *root);
 
+/* The same for what a file of /proc says, such as /proc/PID/mountinfo. */
+GPtrArray *hv_launch_mount_list_of(const HvRoot *root, const char *mountinfo);
+
 /* Detaches; 0 or errno. */
 int hv_launch_mount_detach(const char *path);
+
+typedef gboolean HvLaunchMountKeep(const HvLaunchMount *mount, gconstpointer data);
+
+/*
+ * Detaches copies in the mount namespaces of other processes, but for those that are to be kept
+ * (launch-elsewhere.c). As far as it may: what it cannot reach goes with its namespace.
+ */
+void hv_launch_mount_detach_elsewhere(const HvRoot *root, HvLaunchMountKeep *keep,
+                                      gconstpointer data);
