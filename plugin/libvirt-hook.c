@@ -67,6 +67,7 @@ typedef struct {
     const char *operation;
     const char *sub_operation;
     gboolean (*handle)(Call *call, char **out_problem);
+    gboolean claims;          /* for the daemon that runs us, which is then looked for */
     gboolean can_refuse;      /* else a problem goes to syslog, and libvirt goes on */
     gboolean may_outlive_xml; /* the claim may be older than what the XML says now */
     gboolean needs_claim;     /* of no interest for a VM that the ledger does not name */
@@ -162,7 +163,7 @@ static gboolean gone(Call *call, char **out_problem)
 static const Event events[] = {
     {"migrate", "begin", adapt},
     {"restore", "begin", adapt},
-    {"prepare", "begin", claim, .can_refuse = TRUE},
+    {"prepare", "begin", claim, .claims = TRUE, .can_refuse = TRUE},
     {"start", "begin", launching, .can_refuse = TRUE},
     {"started", "begin", started},
     {"reconnect", "begin", started, .may_outlive_xml = TRUE, .needs_claim = TRUE},
@@ -225,8 +226,8 @@ int main(int argc, char **argv)
         return 0;
     openlog("hugevm", LOG_PID, LOG_DAEMON);
     door_catch_signals();
-    if (door_open(&call.door, DOOR_LIBVIRT, find_owner(&call), &problem) &&
-        event->handle(&call, &problem))
+    gint64 owner_pid = event->claims ? find_owner(&call) : 0;
+    if (door_open(&call.door, DOOR_LIBVIRT, owner_pid, &problem) && event->handle(&call, &problem))
         return 0;
     return report(event, &call, problem);
 }

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -252,6 +253,58 @@ def strange_input(bench, _host):
     nothing_taken(before)
 
 
+# --- filters and reconnect --------------------------------------------------------------------
+
+ADAPT = f"{DYNAMIC}[hugevm]\nincoming_page_sizes = adapt\n"
+LACKING = "<page size='16' unit='MiB'/>"
+OFFERED = "<page size='2048' unit='KiB'/>"
+
+
+def filtered(vm, operation, prefix=()):
+    """Status, standard output and standard error of a call whose output libvirt reads."""
+    done = subprocess.run([*prefix, HOOK, vm.name, operation, "begin", "-"], text=True, check=False,
+                          capture_output=True, input=vm.xml, timeout=30)
+    return done.returncode, done.stdout, done.stderr
+
+
+def filters(bench, host):
+    """migrate and restore print the XML with another page size if told to, and else nothing"""
+    before, vm, same_size = pools(), huge(bench, page=LACKING), huge(bench, page=OFFERED)
+    small = huge(bench, memory_mib=3, page=LACKING, backing="<source type='memfd'/>")
+    for operation in ("migrate", "restore"):
+        for conf in (DYNAMIC, ADAPT + "enabled = false\n", ADAPT + "and = this\n"):
+            host.conf(conf)
+            same(filtered(vm, operation), (0, "", ""), f"{operation} with {conf}")
+        host.conf(ADAPT)
+        same(filtered(vm, operation), (0, vm.xml.replace(LACKING, OFFERED), ""), operation)
+        same(filtered(vm, operation, AS_NOBODY), (0, "", ""), f"{operation} without root's rights")
+        same(filtered(same_size, operation), (0, "", ""), f"{operation} of a size that is offered")
+        with replaced(host.module):
+            same(filtered(vm, operation), (0, "", ""), f"{operation} without a module")
+        status, printed, said = filtered(small, operation)
+        same((status, printed), (1, ""), "status and output where no size will do")
+        one_line(said, "pages of 16 MiB", "3 MiB", "what to do:")
+    same(len(host.syslog.messages(vm.uuid, "using 2 MiB")), 2, "warnings in syslog")
+    nothing_taken(before)
+
+
+def reconnect(bench, host):
+    """reconnect succeeds whatever is wrong, and takes, gives back and prints nothing"""
+    before, vm, other = pools(), huge(bench), huge(bench)
+    host.start(vm)
+    claims = recorded()
+    for way in (contextlib.nullcontext, *(way for way, _ in broken_ways(host)[:-1])):
+        with way():
+            for each in (vm, other):
+                silent(each.name, "reconnect", "begin", "-", text=each.xml)
+        same((recorded(), pages_now()), (claims, (NEED, 0)), "claims and pages")
+    host.kill(vm)
+    with damaged_ledger():
+        silent(vm.name, "reconnect", "begin", "-", text=vm.xml)
+    pools_become(before)
+    nothing_taken(before)
+
+
 # --- slow -------------------------------------------------------------------------------------
 
 
@@ -407,6 +460,6 @@ if __name__ == "__main__":
     sys.exit(run([
         without_hugepages, refused_with_reason, with_damaged_ledger, configuration_breaks,
         module_goes, switched_off, switched_off_meanwhile, other_calls, states_of_a_start,
-        as_nobody, strange_input, pool_in_use, told_to_end, pool_in_use_beside_a_vm,
-        long_growth, hostile_names, hostile_names_run, hostile_values,
+        as_nobody, strange_input, filters, reconnect, pool_in_use, told_to_end,
+        pool_in_use_beside_a_vm, long_growth, hostile_names, hostile_names_run, hostile_values,
     ]))

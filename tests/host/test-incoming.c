@@ -115,6 +115,27 @@ static void what_fits_no_page_is_refused_by_its_name(void)
     assert_none_will_do(NO_HUGE_PAGES ADAPT, GIGANTIC, "this host offers none");
 }
 
+#define GIGANTIC_PROPERTY                                                                          \
+    "<metadata><h:vm xmlns:h='urn:hugevm:vm:1'><h:hugepages>1048576</h:hugepages></h:vm>"          \
+    "</metadata>"
+
+/* The property speaks of the source: what the XML names now is what there is instead. */
+static void a_property_with_the_old_size_does_not_contradict_the_new_one(void)
+{
+    g_autoptr(GError) error = NULL;
+    fake_init(TWO_NODES ADAPT);
+    g_autoptr(HvAgent) agent = new_agent(1000);
+    const char *xml = VM("<hugepages><page size='1' unit='G'/></hugepages>", GIGANTIC_PROPERTY, "");
+    HvVm vm = {.xml = xml, .xml_bytes = strlen(xml)};
+    g_autoptr(HvOutcome) adapted = hv_lifecycle_adapt_incoming(agent, &vm, &error);
+    g_assert_no_error(error);
+    HvVm next = {.xml = adapted->xml, .xml_bytes = adapted->xml_bytes, .cannot_edit = TRUE};
+    g_autoptr(HvOutcome) claimed = hv_lifecycle_claim(agent, &next, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(g_array_index(claimed->request->needs, HvNeed, 0).size_kib, ==, SIZE_2M);
+    fake_clear();
+}
+
 static void a_file_with_an_error_is_an_error(void)
 {
     g_autoptr(GError) error = NULL;
@@ -153,6 +174,7 @@ int main(int argc, char **argv)
     ADD(sizes_that_are_there_stay);
     ADD(each_cell_and_device_keeps_what_it_may);
     ADD(what_fits_no_page_is_refused_by_its_name);
+    ADD(a_property_with_the_old_size_does_not_contradict_the_new_one);
     ADD(a_file_with_an_error_is_an_error);
     ADD(nothing_is_taken_and_the_claim_accepts_what_came_of_it);
     return g_test_run();
