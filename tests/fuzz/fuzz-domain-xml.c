@@ -45,6 +45,16 @@ static void edit_twice(const char *xml, gsize xml_bytes, const HvDomainEdit *wis
     demand(twice != NULL && twice_bytes == once_bytes && memcmp(once, twice, once_bytes) == 0);
 }
 
+static void replace_pages(const char *xml, gsize xml_bytes)
+{
+    static const guint64 sizes_kib[] = {2048, 1048576};
+    g_autoptr(GArray) from_kib = g_array_new(FALSE, FALSE, sizeof(guint64));
+    g_array_append_vals(from_kib, sizes_kib, G_N_ELEMENTS(sizes_kib));
+    const HvPageReplacement replacement = {from_kib, 16384};
+    const HvDomainEdit wish = {.replace_pages = &replacement};
+    edit_twice(xml, xml_bytes, &wish);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const HvDomainEdit wishes[] = {
@@ -60,5 +70,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     for (guint i = 0; i < G_N_ELEMENTS(wishes); i++)
         edit_twice(xml, size, &wishes[i]);
+    replace_pages(xml, size);
     return 0;
 }
