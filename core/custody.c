@@ -378,14 +378,14 @@ gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **e
         if (!hv_custody_may_keep_guard(ledger, guard))
             hv_guard_drop(guard);
     }
-    gboolean has_detached = FALSE;
+    gboolean may_have_copies = FALSE;
     g_autoptr(GPtrArray) mounts = hv_launch_mount_list(root);
     for (guint i = mounts->len; i > 0; i--) { /* the last one is on top */
         const HvLaunchMount *mount = g_ptr_array_index(mounts, i - 1);
         if (!hv_custody_may_keep_mount(ledger, mount))
-            has_detached |= hv_launch_mount_detach(mount->path) == 0;
+            may_have_copies |= hv_launch_mount_detach(mount->path) == 0 && !mount->is_propagated;
     }
-    if (has_detached)
+    if (may_have_copies)
         hv_launch_mount_detach_elsewhere(root, may_keep_mount, ledger);
     const char *remedy = hint_about_vault(errsv);
     if (errsv != 0)

@@ -81,8 +81,22 @@ static HvLaunchMount *parse_source(const char *source)
     return found;
 }
 
+/* The mount of this number: what is unmounted below it is unmounted in its copies, too. */
+static gboolean is_shared(char **lines, const char *id)
+{
+    g_autofree char *begin = g_strconcat(id, " ", NULL);
+    for (guint i = 0; lines[i] != NULL; i++) {
+        if (!g_str_has_prefix(lines[i], begin))
+            continue;
+        const char *dash = strstr(lines[i], " - ");
+        const char *field = strstr(lines[i], " shared:");
+        return dash != NULL && field != NULL && field < dash;
+    }
+    return FALSE;
+}
+
 /* "ID PARENT MAJOR:MINOR ROOT PATH OPTIONS [FIELD]... - TYPE SOURCE OPTIONS" */
-static HvLaunchMount *parse_line(const char *line)
+static HvLaunchMount *parse_line(const char *line, char **lines)
 {
     const char *dash = strstr(line, " - hugetlbfs ");
     if (dash == NULL)
@@ -94,6 +108,8 @@ static HvLaunchMount *parse_line(const char *line)
     HvLaunchMount *found = parse_source(tail[0]);
     if (found != NULL)
         found->path = g_strcompress(head[4]); /* the kernel writes a blank as \040 */
+    if (found != NULL)
+        found->is_propagated = is_shared(lines, head[1]);
     return found;
 }
 
@@ -105,7 +121,7 @@ GPtrArray *hv_launch_mount_list_of(const HvRoot *root, const char *mountinfo)
         return mounts;
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
     for (guint i = 0; lines[i] != NULL; i++) {
-        HvLaunchMount *found = parse_line(lines[i]);
+        HvLaunchMount *found = parse_line(lines[i], lines);
         if (found != NULL)
             g_ptr_array_add(mounts, found);
     }

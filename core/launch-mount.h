@@ -18,6 +18,7 @@ typedef struct {
     char *path;
     char *uuid;
     guint64 generation;
+    gboolean is_propagated; /* an unmount reaches copies of it in other mount namespaces */
 } HvLaunchMount;
 
 void hv_launch_mount_free(gpointer mount);
