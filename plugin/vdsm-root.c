@@ -164,7 +164,6 @@ static void after_vm_hibernate(Call *call)
     tell(call, call->door.plugin->after_vm_hibernate);
 }
 
-/* A VM of which hugevm knows nothing is plugged as if hugevm were not there. */
 static void before_memory_hotplug(Call *call)
 {
     const VdsmRequest *request = &call->request;
@@ -173,7 +172,7 @@ static void before_memory_hotplug(Call *call)
     struct hugevm_error error = {.size = sizeof error};
     int32_t code = call->door.plugin->before_memory_hotplug(call->door.handle, &vm, request->xml,
                                                             request->xml_bytes, &result, &error);
-    if (code == HUGEVM_ERROR_UNKNOWN_VM || has_failed(call, code, &error))
+    if (has_failed(call, code, &error))
         return;
     take_result(call, result);
     call->door.plugin->result_free(result);
@@ -189,10 +188,10 @@ static void after_memory_hotplug(Call *call)
     const VdsmRequest *request = &call->request;
     struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = request->uuid};
     struct hugevm_error error = {.size = sizeof error};
-    int32_t code = call->door.plugin->after_memory_hotplug(call->door.handle, &vm, request->xml,
-                                                           request->xml_bytes, &error);
-    if (code != HUGEVM_ERROR_UNKNOWN_VM)
-        has_failed(call, code, &error);
+    has_failed(call,
+               call->door.plugin->after_memory_hotplug(call->door.handle, &vm, request->xml,
+                                                       request->xml_bytes, &error),
+               &error);
 }
 
 static const struct {
