@@ -90,7 +90,7 @@ def main(build, rounds="200"):
     with tempfile.TemporaryDirectory() as directory, harness.only_one(), harness.hugetlbfs_of(harness.M2):
         os.chmod(directory, 0o755)
         empty_glib = f"{directory}/empty-glib"  # the build may be where vdsm may not look
-        subprocess.run(["cp", os.path.join(os.path.abspath(build), "tests/bench/empty-glib"), empty_glib],
+        subprocess.run(["cp", os.path.join(os.path.abspath(build), "../tests/bench/empty-glib"), empty_glib],
                        check=True)
         os.makedirs(f"{harness.MOUNT}/libvirt/qemu")  # as libvirtd leaves it there
         harness.set_total(before + 2 * CLAIMS)
