@@ -9,6 +9,7 @@ made for the test.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import glob
 import grp
@@ -32,6 +33,7 @@ M2, G1 = 2048, 1048576
 DYNAMIC = "[performance]\nuse_dynamic_hugepages = true\n"
 STATIC = "[performance]\nuse_dynamic_hugepages = false\n"
 PATIENCE_S = 60
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SLOTS = 3  # of `run`, that tests use
 
 ctl = None  # path of hugevmctl
@@ -409,6 +411,29 @@ def on_signal(number, _frame):
     raise SystemExit(128 + number)
 
 
+def go_on_below_a_reaper():
+    """Returns in a child; the parent reaps whatever becomes an orphan below it, and ends with it.
+
+    A daemon's end is seen by libvirt, and by whoever else waits for it, when its parent has reaped
+    it. That is init, and the first process of a container may take seconds for it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    sys.stdout.flush()
+    check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "cannot be a reaper")
+    child = os.fork()
+    if child == 0:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        return
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: os.kill(child, number))
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
 # --- TAP --------------------------------------------------------------------------------------
 
 
@@ -441,6 +466,7 @@ def main(cases):
     cases = [case for case in cases if all(word in case.__doc__ for word in sys.argv[3:])]
     signal.signal(signal.SIGTERM, on_signal)
     os.environ["LC_ALL"] = "C.UTF-8"
+    go_on_below_a_reaper()
     with only_one():
         lack = missing()
         if lack is not None:
