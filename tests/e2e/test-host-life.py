@@ -18,8 +18,8 @@ import time
 
 import harness
 import traces
-from harness import (DYNAMIC, Failure, check, end_process, free, holds, pools, pools_become, read,
-                     same, set_total, total, until, write)
+from harness import (DYNAMIC, Failure, check, end_process, free, holds, is_alive, pools,
+                     pools_become, read, same, set_total, total, until, write)
 from installed_host import HOOKS, LOCK, SCRATCH
 from libvirt_host import HOOK, huge, recorded, run, script
 
@@ -174,8 +174,9 @@ def starts_overlap(bench, host):
         write(go_on, "")
         bench.end(process)
     host.libvirtd.kill()
-    end_process(first.qemu())
-    until(lambda: not first.qemu(), "QEMU's end")
+    qemu = first.qemu()
+    end_process(qemu)
+    until(lambda: not is_alive(qemu), "QEMU's end")
     bench.ctl("reconcile", status=0)
     with told(host):
         until(lambda: pools()[2048] == (EACH + 4, 4, 0, 0), "the pages of the first one", 5)
