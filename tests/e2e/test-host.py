@@ -8,6 +8,7 @@ Needs package python3-libvirt. What stands for a QEMU where none is needed is gu
 """
 
 import glob
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,11 @@ from hugevm_host import (CANCELLED, CONFLICT, SHORTAGE, TIMEOUT, UNKNOWN_VM, Hos
 HERE = os.path.dirname(os.path.abspath(__file__))
 HUGE = {"hugepages": str(M2)}
 NEED = 128
+ROOM_FOR_DIMMS = ("  <features><acpi/></features>\n"
+                  "  <maxMemory slots='2' unit='MiB'>512</maxMemory>\n"
+                  "  <cpu><numa><cell id='0' cpus='0' memory='64' unit='MiB'/></numa></cpu>\n")
+DIMM = ("<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target>"
+        "</memory>")
 
 
 def open_host(bench, conf=DYNAMIC, **options):
@@ -132,6 +138,123 @@ def destroy_while_alive(bench):
     until(lambda: total() == 0, "the pages")
 
 
+def start(host, vm, properties=None):
+    """A real VM whose claim runs: (what before_vm_start gave, libvirt's domain)."""
+    result = host.before_vm_start(vm.xml, HUGE if properties is None else properties)
+    if result.generation != 0:
+        host.vm_launching(vm.uuid, result.generation)
+    domain = Embedded.connection().createXML(result.xml, 0)
+    if result.generation != 0:
+        host.after_vm_start(vm.uuid, result.generation)
+    return result, domain
+
+
+def saved_and_restored(bench):
+    """a real VM that is saved gives its pages back, and has them again when it is restored"""
+    before, image = pools(), f"{bench.directory}/vm.save"
+    host, vm, connection = open_host(bench), bench.vm(), Embedded.connection()
+    result, domain = start(host, vm)
+    domain.save(image)
+    host.after_vm_hibernate(vm.uuid, result.generation)
+    pools_become(before)
+    same(bench.claims(), [], "claims while it is saved")
+    host.after_vm_destroy(vm.uuid, result.generation)
+    again = host.before_vm_dehibernate(connection.saveImageGetXMLDesc(image))
+    same((again.uuid, again.xml_changed, total()), (vm.uuid, False, NEED), "what is to be restored")
+    host.vm_launching(vm.uuid, again.generation)
+    connection.restoreFlags(image, again.xml)
+    host.after_vm_start(vm.uuid, again.generation)
+    same([claim["state"] for claim in bench.claims()], ["running"], "claims")
+    check(sum(smaps_of_guest(vm.qemu(), M2)) >= 262144, "QEMU is not on huge pages")
+    host.after_vm_hibernate(vm.uuid, result.generation)  # of the first run: too late to matter
+    same((total(), len(bench.claims())), (NEED, 1), "pages and claims")
+    connection.lookupByUUIDString(vm.uuid).destroy()
+    host.after_vm_destroy(vm.uuid, again.generation)
+    pools_become(before)
+
+
+def saved_on_normal_pages(bench):
+    """a VM that was saved on normal pages comes back on them, whatever its properties say now"""
+    before, image = pools(), f"{bench.directory}/vm.save"
+    host, vm = open_host(bench), bench.vm(memory_mib=64)
+    result, domain = start(host, vm, {})
+    same((result.generation, result.xml), (0, vm.xml), "claim and XML of a VM without huge pages")
+    domain.save(image)
+    saved = Embedded.connection().saveImageGetXMLDesc(image)
+    host.before_vm_start(saved, HUGE)
+    same(len(bench.claims()), 1, "claims before the saved XML is known")
+    same(host.before_vm_dehibernate(saved).generation, 0, "generation")
+    same((pools(), bench.claims()), (before, []), "pools and claims")
+
+
+def memory_plugged(bench):
+    """a DIMM for a real VM: its pages are the VM's once it is plugged, and go back if it is not"""
+    before = pools()
+    host, vm = open_host(bench), bench.vm(memory_mib=64, inside=ROOM_FOR_DIMMS)
+    result, domain = start(host, vm)
+    same(total(), 32, "total")
+    host.memory_hotplug_failed(vm.uuid, DIMM,
+                               host.before_memory_hotplug(vm.uuid, DIMM).generation)
+    same((total(), len(bench.claims())), (32, 1), "pages and claims after the failure")
+    plugged = host.before_memory_hotplug(vm.uuid, DIMM)
+    same((total(), free(), plugged.xml), (96, 64, DIMM), "pages, and the device's XML")
+    domain.attachDevice(DIMM)
+    for _ in range(2):
+        host.after_memory_hotplug(vm.uuid, DIMM, plugged.generation)
+        claim, = bench.claims()
+        same(sum(need["pages"] for need in claim["need"]), 96, "pages of the VM's claim")
+    host.after_memory_hotunplug(vm.uuid, DIMM)
+    same((total(), free()), (96, 0), "pages that QEMU still maps, whatever the host says")
+    domain.destroy()
+    host.after_vm_destroy(vm.uuid, result.generation)
+    pools_become(before)
+
+
+def migrated(bench):
+    """an incoming VM has a claim that runs, and leaves again; one for a start to come stays"""
+    before, host, vm = pools(), open_host(bench), bench.vm()
+    result = host.before_vm_migrate_destination(vm.xml, HUGE)
+    host.after_vm_migrate_source(vm.uuid, result.generation)
+    same((total(), len(bench.claims())), (NEED, 1), "pages and claims of the VM that is to come")
+    host.vm_launching(vm.uuid, result.generation)
+    machine = guest(bench, "touched", NEED, vm.uuid, "qemu-guest")
+    host.after_vm_migrate_destination(vm.uuid, result.generation, machine.pid)
+    claim, = bench.claims()
+    same((claim["state"], claim["qemu_pid"]), ("running", machine.pid), "state and pid")
+    end_process(machine.pid)
+    machine.wait()
+    host.after_vm_migrate_source(vm.uuid, result.generation)
+    pools_become(before)
+    same(bench.claims(), [], "claims")
+
+
+def reconciled(bench):
+    """a restarted host says which VMs run: the claim of one that it does not name goes"""
+    before = pools()
+    host, vm, lost, new = open_host(bench), *(bench.vm(memory_mib=64) for _ in range(3))
+    result, domain = start(host, vm)
+    host.before_vm_start(lost.xml, HUGE)
+    host.close()
+    host = open_host(bench)
+    sequence = host.reconcile_begin()
+    host.before_vm_start(new.xml, HUGE)
+    host.reconcile(sequence, [one.UUIDString() for one in Embedded.connection().listAllDomains()])
+    same({claim["uuid"] for claim in bench.claims()}, {vm.uuid, new.uuid}, "VMs with claims")
+    same(total(), 64, "total")
+    host.vm_start_failed(new.uuid)
+    domain.destroy()
+    host.after_vm_destroy(vm.uuid, result.generation)
+    pools_become(before)
+
+
+def dry_run(bench):
+    """a plan tells what a start would do, and does nothing"""
+    before, host, vm = pools(), open_host(bench), bench.vm()
+    steps = json.loads(host.plan(vm.xml, HUGE).json)["steps"]
+    same([(step["action"], step["pages"]) for step in steps], [("grow", NEED)], "steps")
+    same((pools(), bench.claims()), (before, []), "pools and claims")
+
+
 # --- growth -----------------------------------------------------------------------------------
 
 
@@ -147,7 +270,7 @@ def cancelled_growth(bench):
     before = pools()
     host, (vm, _) = open_host(bench), big_vm(bench)
     seen = []
-    host.on_progress = lambda done, _: seen.append((done, total())) or done >= 200
+    host.on_progress = lambda done, *_: seen.append((done, total())) or done >= 200
     error = refused(CANCELLED, host.before_vm_start, vm.xml, HUGE)
     done, there = seen[-1]
     check(done >= 200 and there >= 220, f"nothing had been got: {seen}")
@@ -180,9 +303,10 @@ def progress_of_a_big_growth(bench):
     """a growth of thousands of pages reports progress more than once, and gives all back"""
     before = pools()
     host, (vm, pages) = open_host(bench), big_vm(bench)
+    calls = []
+    host.on_progress = lambda *call: calls.append(call)
     result = host.before_vm_start(vm.xml, HUGE)
     same(total(), pages, "total")
-    calls = host.progress_calls
     check(len(calls) > 1, f"progress was called {len(calls)} times")
     same([call[1] for call in calls], [pages] * len(calls), "pages wanted")
     same([call[0] for call in calls], sorted(call[0] for call in calls), "pages got so far")
@@ -195,8 +319,10 @@ def no_progress_without_growth(bench):
     """a VM that finds free pages grows nothing and reports no progress"""
     set_total(NEED)
     host, vm = open_host(bench), bench.vm()
+    calls = []
+    host.on_progress = lambda *call: calls.append(call)
     result = host.before_vm_start(vm.xml, HUGE)
-    same((host.progress_calls, total()), ([], NEED), "progress and total")
+    same((calls, total()), ([], NEED), "progress and total")
     host.vm_start_failed(vm.uuid, result.generation)
     same((total(), free()), (NEED, NEED), "static pages that remain")
 
@@ -442,7 +568,8 @@ def orphaned_vm(bench):
 if __name__ == "__main__":
     try:
         STATUS = main([
-            real_vm, destroy_while_alive, cancelled_growth, timed_out_growth,
+            real_vm, destroy_while_alive, saved_and_restored, saved_on_normal_pages,
+            memory_plugged, migrated, reconciled, dry_run, cancelled_growth, timed_out_growth,
             timed_out_growth_of_large_pages, progress_of_a_big_growth, no_progress_without_growth,
             failed_start, destroyed_twice, late_event, claimed_again,
             configuration_breaks_meanwhile, administrator_takes_pages, administrator_adds_pages,
