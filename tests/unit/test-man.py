@@ -322,12 +322,36 @@ def check_errors(_ctl, doc):
                       {" ".join(one) for one in real})
 
 
-def check_slots(_ctl, doc):
+def slots(doc):
     header = (doc.parent / "include/hugevm/plugin.h").read_text(encoding="utf-8")
     table = header.split("struct hugevm_plugin {")[1].split("\n};")[0]
+    return set(re.findall(r"\(\*(\w+)\)\(", table))
+
+
+def check_slots(_ctl, doc):
     page = Page(doc / "hugevm-plugin.7.scd").sections("#")["SLOTS"]
     named = set(re.findall(r"\*([a-z_]+)\*(?!\()", page))
-    return difference("slot", named, set(re.findall(r"\(\*(\w+)\)\(", table)))
+    return difference("slot", named, slots(doc))
+
+
+def check_events(_ctl, doc):
+    """The table of host-authors.md has a row for each slot that tells of an event, or asks."""
+    rows = Page(doc / "host-authors.md").sections("##")["Your event, the slot, and what if it goes "
+                                                        "wrong"]
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|[^|]*\|([^|]*)\|", rows,
+                                                         re.MULTILINE))))
+    real = {name for name in slots(doc) if not name.startswith("result_")} - {"open", "close"}
+    return difference("slot", named, real)
+
+
+def check_quotes(_ctl, doc):
+    """Fenced code of host-authors.md stands in the programs that are run with the tests."""
+    text = (doc / "host-authors.md").read_text(encoding="utf-8")
+    ends = {"python": "py", "go": "go", "c": "c"}
+    quotes = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [f"example-host.{ends[language]} has another text than: {quote}"
+            for language, quote in quotes
+            if quote not in (doc / f"example-host.{ends[language]}").read_text(encoding="utf-8")]
 
 
 def check_hooks(_ctl, doc):
@@ -378,6 +402,8 @@ def main(path, directory):
         ("hugevm-plugin(7) has every slot and no other", check_slots),
         ("hugevm-hooks(8) has every call and point, and no other", check_hooks),
         ("hugevm-plugin(7) quotes doc/example-host.c", check_c_example),
+        ("host-authors.md says of every slot what if its event is lost", check_events),
+        ("host-authors.md quotes the example hosts", check_quotes),
         ("the Python host of hugevm-plugin(7) runs", check_python_example),
     ]
     ctl, doc = Ctl(path), pathlib.Path(directory).resolve()
