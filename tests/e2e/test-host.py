@@ -255,6 +255,17 @@ def dry_run(bench):
     same((pools(), bench.claims()), (before, []), "pools and claims")
 
 
+def reports(bench):
+    """statistics follow a claim, and capabilities name this host's page sizes"""
+    set_total(NEED)
+    host, vm = open_host(bench), bench.vm()
+    check(M2 in {size["size_kib"] for size in host.get_caps()["sizes"]}, "no pages of 2 MiB")
+    host.before_vm_start(vm.xml, HUGE)
+    pool = next(pool for pool in host.get_stats()["pools"] if pool["size_kib"] == M2)
+    same((pool["total"], pool["claimed"]), (NEED, NEED), "pages, and those of claims")
+    host.vm_start_failed(vm.uuid)
+
+
 # --- growth -----------------------------------------------------------------------------------
 
 
@@ -568,8 +579,8 @@ def orphaned_vm(bench):
 if __name__ == "__main__":
     try:
         STATUS = main([
-            real_vm, destroy_while_alive, saved_and_restored, saved_on_normal_pages,
-            memory_plugged, migrated, reconciled, dry_run, cancelled_growth, timed_out_growth,
+            real_vm, destroy_while_alive, saved_and_restored, saved_on_normal_pages, memory_plugged,
+            migrated, reconciled, dry_run, reports, cancelled_growth, timed_out_growth,
             timed_out_growth_of_large_pages, progress_of_a_big_growth, no_progress_without_growth,
             failed_start, destroyed_twice, late_event, claimed_again,
             configuration_breaks_meanwhile, administrator_takes_pages, administrator_adds_pages,

@@ -181,6 +181,12 @@ def reconciliation(tree):
     same(tree.claims(), [], "claims")
 
 
+def reports(tree):
+    """capabilities and statistics are documents about the host's pools"""
+    same(tree.host.get_caps()["default_size_kib"], 2048, "default page size")
+    same([pool["free"] for pool in tree.host.get_stats()["pools"]], [60, 1], "free pages")
+
+
 def callbacks(tree):
     """progress may cancel, and cancels when it raises; the log says what was claimed"""
     tree.write("etc/hugevm/hugevm.conf", "[performance]\nuse_dynamic_hugepages = true\n")
@@ -198,7 +204,7 @@ def callbacks(tree):
 
 
 CASES = (results, dry_run, errors, life, incoming, hibernation, memory_devices, reconciliation,
-         callbacks)
+         reports, callbacks)
 
 
 def main():
