@@ -108,8 +108,7 @@ class Plugin(Structure):
         ("result_json", CFUNCTYPE(c_char_p, c_void_p)),
         ("result_warning_count", CFUNCTYPE(c_uint64, c_void_p)),
         ("result_warning", CFUNCTYPE(c_char_p, c_void_p, c_uint64)),
-        ("result_free", CFUNCTYPE(None, c_void_p)),
-        ("adapt_incoming_xml", BEGIN),
+        ("result_free", CFUNCTYPE(None, c_void_p)), ("adapt_incoming_xml", BEGIN),
     ]
 
 
@@ -133,7 +132,7 @@ class Result:
         self.xml_changed = plugin.result_xml_changed(pointer) != 0
         self.uuid = (plugin.result_uuid(pointer) or b"").decode()
         self.generation = plugin.result_generation(pointer)  # 0: no claim, nothing more to call
-        self.json = plugin.result_json(pointer).decode()
+        self.json = (plugin.result_json(pointer) or b"").decode()
         self.warnings = [plugin.result_warning(pointer, i).decode()
                          for i in range(plugin.result_warning_count(pointer))]
         plugin.result_free(pointer)
@@ -182,7 +181,9 @@ class Host:
         negotiate = ctypes.CDLL(module).hugevm_plugin_negotiate
         negotiate.argtypes = [POINTER(Offer), POINTER(POINTER(Plugin)), ERROR]
         self._check(negotiate(byref(offer), byref(table), byref(error)), error)
-        self.plugin = table.contents
+        self.plugin = Plugin()  # of an older module's table the end stays zero
+        ctypes.memmove(byref(self.plugin), table,
+                       min(table.contents.size, ctypes.sizeof(Plugin)))
         self._handle = c_void_p()
         self._call(self.plugin.open, byref(offer), byref(options), byref(self._handle),
                    of_handle=False)
@@ -200,6 +201,9 @@ class Host:
     def _call(self, slot, *arguments, of_handle=True):
         error = sized(Error)
         handle = [self._handle] if of_handle else []
+        if not slot:
+            error.message = b"the module is older than this slot"
+            raise HugevmError(NOT_SUPPORTED, error)
         self._check(slot(*handle, *arguments, byref(error)), error)
 
     def _ask(self, slot, *arguments):
@@ -250,6 +254,10 @@ class Host:
                                       flags=WILL_CALL_LAUNCHING):
         return self._ask(self.plugin.before_vm_migrate_destination,
                          byref(describe(xml, properties, timeout_ms, flags)))
+
+    def adapt_incoming_xml(self, xml):
+        """For a page size that this host lacks, before the claim; takes nothing."""
+        return self._ask(self.plugin.adapt_incoming_xml, byref(describe(xml, None, 0, 0))).xml
 
     def after_vm_migrate_destination(self, uuid, generation=0, qemu_pid=0):
         self._call(self.plugin.after_vm_migrate_destination,

@@ -4,6 +4,7 @@
 
 usage: test-python-host.py HUGEVM.SO MAKE-TREE TREES HUGEVM_HOST_DIRECTORY (TAP)
 """
+import ctypes
 import json
 import os
 import pathlib
@@ -97,6 +98,13 @@ def results(tree):
     same(tree.claims(), [], "claims")
 
 
+def every_slot(tree):
+    """the table of slots is as long as the module's, and a slot that it lacks is no crash"""
+    same(ctypes.sizeof(hugevm_host.Plugin), tree.host.plugin.size, "bytes")
+    tree.host.plugin.plan = type(tree.host.plugin.plan)()
+    refused(hugevm_host.NOT_SUPPORTED, tree.host.plan, domain())
+
+
 def dry_run(tree):
     """plan changes nothing"""
     same(json.loads(tree.host.plan(domain(), HUGE).json)["refusal"], None, "refusal")
@@ -134,6 +142,15 @@ def incoming(tree):
     tree.end_qemu()
     tree.host.after_vm_migrate_source(UUID, result.generation)
     same(tree.claims(), [], "claims")
+
+
+def foreign_page_size(tree):
+    """an incoming VM's page size that this host lacks is replaced where that is configured"""
+    xml = domain("<memoryBacking><hugepages><page size='16' unit='MiB'/></hugepages>"
+                 "</memoryBacking>")
+    same(tree.host.adapt_incoming_xml(xml), xml, "XML where nothing is configured")
+    tree.write("etc/hugevm/hugevm.conf", "[hugevm]\nincoming_page_sizes = adapt\n")
+    assert "size='2048' unit='KiB'" in tree.host.adapt_incoming_xml(xml)
 
 
 def hibernation(tree):
@@ -203,8 +220,8 @@ def callbacks(tree):
     assert any(UUID in line for line in lines), lines
 
 
-CASES = (results, dry_run, errors, life, incoming, hibernation, memory_devices, reconciliation,
-         reports, callbacks)
+CASES = (every_slot, results, dry_run, errors, life, incoming, foreign_page_size, hibernation,
+         memory_devices, reconciliation, reports, callbacks)
 
 
 def main():
