@@ -32,7 +32,7 @@ static void tell_memory(const AgentVm *vm, MemorySlot slot, const AgentMemory *m
     const struct hugevm_vm_ref ref = {.size = sizeof ref, .uuid = vm->uuid};
     struct hugevm_error error = {.size = sizeof error};
     int32_t code = slot(vm->handle, &ref, memory->xml, strlen(memory->xml), &error);
-    if (code != HUGEVM_OK && code != HUGEVM_ERROR_UNKNOWN_VM && code != HUGEVM_ERROR_NOT_SUPPORTED)
+    if (code != HUGEVM_OK && code != HUGEVM_ERROR_UNKNOWN_VM)
         agent_say_plugin_error(&error);
 }
 
@@ -70,13 +70,9 @@ static void follow_memory(AgentVm *vm, const char *alias)
 
 static void end(AgentVm *vm, const char *why, EventSlot slot)
 {
-    const struct hugevm_plugin *plugin = vm->shared->plugin;
     struct hugevm_error error = {.size = sizeof error};
     agent_say("ending", vm->name, why);
-    int32_t code = agent_vm_call(vm, slot, NULL, &error);
-    if (code == HUGEVM_ERROR_NOT_SUPPORTED)
-        code = agent_vm_call(vm, plugin->after_vm_destroy, NULL, &error);
-    if (code != HUGEVM_OK)
+    if (agent_vm_call(vm, slot, NULL, &error) != HUGEVM_OK)
         g_atomic_int_set(&vm->status, agent_say_plugin_error(&error));
     vm->is_claimed = FALSE;
 }
