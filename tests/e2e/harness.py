@@ -226,8 +226,9 @@ class Bench:
         return self.json("claims", status=0)["claims"]
 
     def start(self, command, **options):
-        process = subprocess.Popen(command, text=True, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE,
+                                   **{"stdin": subprocess.DEVNULL, **options})
         self.started.append(process)
         return process
 
