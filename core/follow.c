@@ -13,6 +13,8 @@
  * when it likes: after a reboot it begins anew. What is requested and not touched no mapping
  * keeps. So these pages, "elastic" ones, move between the VM's claim (touched) and one of a
  * device beside it (to come, and counted as exposed); the sum of both stays what was requested.
+ * (Of private memory newer kernels, 6.18 among them, do keep what QEMU has thrown away:
+ * it stays free and reserved until QEMU ends, so it cannot be given back either.)
  */
 #include "lifecycle-private.h"
 

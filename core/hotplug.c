@@ -21,6 +21,8 @@
 
 #include <time.h>
 
+#define UNMAP_WAIT_US (1 * G_USEC_PER_SEC)
+#define UNMAP_POLL_US (20 * 1000)
 #define DIMM_STEP_KIB ((guint64)2 * 1024) /* libvirt rounds up to it */
 
 guint64 hv_boot_seconds(void)
@@ -227,6 +229,28 @@ static gboolean end_plug(const HvAgent *agent, HvLedger *ledger, const HvVmRef *
     return TRUE;
 }
 
+/*
+ * QEMU says that a device is gone, and lets go of its memory some 50 ms later. Its pages are
+ * free when there are fewer than claimed, and no longer become fewer.
+ */
+static void wait_unmapped(const HvAgent *agent, HvStore *store, const HvVmRef *ref)
+{
+    guint64 last_kib = 0, now_kib = 0;
+    g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
+    const HvClaim *vm = ledger != NULL ? hv_ledger_claim(ledger, ref->uuid) : NULL;
+    gint64 end_us = g_get_monotonic_time() + UNMAP_WAIT_US;
+    if (vm == NULL || vm->state != HV_CLAIM_RUNNING)
+        return;
+    guint64 claimed_kib = hv_needs_kib(vm->needs);
+    do {
+        last_kib = now_kib;
+        now_kib = hv_process_hugetlb_kib(agent->root, vm->qemu.pid);
+        if (now_kib < claimed_kib && now_kib == last_kib)
+            return;
+        g_usleep(UNMAP_POLL_US);
+    } while (hv_process_is_alive(agent->root, &vm->qemu) && g_get_monotonic_time() < end_us);
+}
+
 gboolean hv_lifecycle_plug_ended(const HvAgent *agent, const HvVmRef *ref, const HvPlug *plug,
                                  HvPlugEnd end, GError **error)
 {
@@ -237,6 +261,8 @@ gboolean hv_lifecycle_plug_ended(const HvAgent *agent, const HvVmRef *ref, const
         return FALSE;
     if (store == NULL)
         return TRUE;
+    if (end == HV_PLUG_UNDONE)
+        wait_unmapped(agent, store, ref);
     gint64 deadline_us = hv_event_deadline_us(agent, ref);
     g_autoptr(HvTransaction) transaction = hv_transaction_begin(store, deadline_us, error);
     if (transaction == NULL)

@@ -313,8 +313,9 @@ struct hugevm_plugin {
      * and nobody needs goes back. Of virtio-mem the guest may take its part later, and until
      * the VM ends. Twice, for an unknown VM or device, or never: no harm, as a claim that
      * nobody reports of is dropped or settled after 60 s by whatever call comes next. May
-     * block for the ledger. Root. Errors: INVALID_ARGUMENT, BAD_XML, TIMEOUT, LEDGER,
-     * PERMISSION, SYSTEM. Since 1.0.
+     * block for the ledger; the last of them up to a second more, since QEMU lets go of the
+     * memory some time after it has said so. Root. Errors: INVALID_ARGUMENT, BAD_XML, TIMEOUT,
+     * LEDGER, PERMISSION, SYSTEM. Since 1.0.
      */
     int32_t (*after_memory_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
                                     const char *device_xml, uint64_t device_xml_bytes,
