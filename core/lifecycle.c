@@ -6,6 +6,7 @@
 
 #include "custody.h"
 #include "error.h"
+#include "page-size.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -175,6 +176,47 @@ gboolean hv_lifecycle_launching(const HvAgent *agent, const HvVmRef *vm, gboolea
     return is_good;
 }
 
+/*
+ * Are there pages in use that no other claim and no reservation accounts for? Only where
+ * QEMU cannot be seen is that asked: it may be in a place of its own. A guard is let go of at
+ * the launch, so what it keeps no QEMU has.
+ */
+static gboolean may_run_unseen(const HvAgent *agent, HvLedger *ledger, const HvClaim *claim)
+{
+    g_autoptr(HvSettings) settings = load_settings_or_default(agent);
+    g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(agent->root, NULL);
+    HvWorld world = {snapshot, settings, ledger, claim->uuid};
+    if (snapshot == NULL || claim->state == HV_CLAIM_GUARDED)
+        return FALSE;
+    for (guint i = 0; i < claim->needs->len; i++) {
+        guint64 size_kib = g_array_index(claim->needs, HvNeed, i).size_kib;
+        HvRoom room = hv_room_of_size(&world, size_kib);
+        /* it may be these that have come */
+        guint64 others = hv_plus(hv_room_unmapped_pages(&world, size_kib), room.reserved);
+        if (room.foreign < hv_plus(hv_needs_pages(claim->needs, size_kib), others))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/*
+ * Notes what a report says of the claim; FALSE: nothing new. A late report, of an earlier
+ * start, comes when that QEMU has ended and that of the next one is yet to come, or is known.
+ */
+static gboolean note_started(const HvAgent *agent, const HvVmRef *vm, HvLedger *ledger,
+                             HvClaim *claim)
+{
+    gboolean is_other_qemu = vm->qemu_pid != 0 && vm->qemu_pid != claim->qemu.pid;
+    if (claim->state == HV_CLAIM_RUNNING && !is_other_qemu)
+        return FALSE;
+    HvProcess qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
+                                       : hv_process_find_qemu(agent->root, vm->uuid);
+    if (qemu.pid == 0 && (vm->qemu_pid != 0 || !may_run_unseen(agent, ledger, claim)))
+        return FALSE;
+    hv_claim_note_running(agent->root, claim, &qemu);
+    return TRUE;
+}
+
 gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean *out_known,
                               GError **error)
 {
@@ -189,15 +231,9 @@ gboolean hv_lifecycle_started(const HvAgent *agent, const HvVmRef *vm, gboolean 
     if (transaction == NULL)
         return FALSE;
     *out_known = claim != NULL;
-    gboolean is_other_qemu = claim != NULL && vm->qemu_pid != 0 && vm->qemu_pid != claim->qemu.pid;
     if (claim == NULL)
         return TRUE;
-    gboolean is_news = claim->state != HV_CLAIM_RUNNING || is_other_qemu;
-    if (is_news) {
-        HvProcess qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
-                                           : hv_process_find_qemu(agent->root, vm->uuid);
-        hv_claim_note_running(agent->root, claim, &qemu);
-    }
+    gboolean is_news = note_started(agent, vm, transaction->ledger, claim);
     if (hv_ledger_follow_vm(agent->root, transaction->ledger, claim, HV_FOLLOW_STARTED) ==
         HV_FOLLOWED_CHANGED)
         is_news = TRUE;

@@ -191,7 +191,9 @@ static void test_list_does_not_speak_for_claims_of_others(void)
     g_assert_cmpuint(count_claims(), ==, 1);
     reconcile(other, begin(other), NULL, "libvirt"); /* it is starting: unknown to it as yet */
     g_assert_cmpuint(count_claims(), ==, 1);
+    fake_use(0, SIZE_2M, 30); /* by a QEMU that cannot be seen */
     g_assert_true(tell(hv_lifecycle_started, host.agent, UUID_A, 0, 0));
+    fake_unuse(0, SIZE_2M, 30);
     reconcile(other, begin(other), NULL, "libvirt");
     assert_untouched();
 }
