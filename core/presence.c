@@ -61,7 +61,7 @@ gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger)
         if (is_gone(root, claim) && hv_ledger_end_claim(root, ledger, claim))
             is_changed = TRUE;
     }
-    return is_changed;
+    return hv_ledger_follow(root, ledger) || is_changed;
 }
 
 void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *qemu)
@@ -81,19 +81,30 @@ void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *
     claim->files = hv_backing_of(root, qemu->pid);
 }
 
+/* What QEMU has once it has all that it begins with: of virtio-mem the guest takes its part later.
+ */
+static guint64 initial_kib(const HvClaim *claim)
+{
+    g_autoptr(GArray) fixed = g_array_new(FALSE, TRUE, sizeof(HvNeed));
+    for (guint i = 0; i < claim->needs->len; i++)
+        if (!g_array_index(claim->needs, HvNeed, i).is_elastic)
+            g_array_append_val(fixed, g_array_index(claim->needs, HvNeed, i));
+    return hv_needs_kib(fixed);
+}
+
 gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid)
 {
-    gboolean is_changed = hv_ledger_follow(root, ledger);
+    gboolean is_changed = FALSE;
     for (guint i = 0; i < ledger->claims->len; i++) {
         HvClaim *claim = g_ptr_array_index(ledger->claims, i);
         if (hv_claim_is_mapped(claim) || claim->device_of != NULL ||
             g_strcmp0(claim->uuid, self_uuid) == 0)
             continue;
         HvProcess qemu = hv_process_find_qemu(root, claim->uuid);
-        if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < hv_needs_kib(claim->needs))
+        if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < initial_kib(claim))
             continue;
         hv_claim_note_running(root, claim, &qemu);
         is_changed = TRUE;
     }
-    return is_changed;
+    return hv_ledger_follow(root, ledger) || is_changed;
 }

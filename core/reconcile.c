@@ -37,7 +37,7 @@ static gboolean set_right(const HvAgent *agent, HvStore *store, HvTransaction *e
                           gboolean must_sweep, GError **error)
 {
     g_autoptr(HvTransaction) transaction = ended;
-    if (hv_ledger_follow(agent->root, transaction->ledger))
+    if (hv_ledger_note_started(agent->root, transaction->ledger, NULL))
         transaction->is_changed = TRUE;
     if (hv_ledger_prune(agent->root, transaction->ledger))
         transaction->is_changed = TRUE;
