@@ -166,15 +166,59 @@ static void check_handover(HvClaim *vm)
         vm->may_hand_over = FALSE;
 }
 
+/* A device that is being plugged, of which QEMU maps all pages or none. */
+static gboolean is_under_way(const HvClaim *claim, const HvClaim *vm, const Kind *kind)
+{
+    return is_device_of(claim, vm) && claim->since_s != 0 && claimed_pages(claim, kind) > 0;
+}
+
+/*
+ * Which of the devices under way may it be that has come with so many pages? All of them, or the
+ * only one of that size; *out_one is NULL for all of them. FALSE: it cannot be told, or is none
+ * of them. Then these claims stay until somebody reports, or the time for that is over: too much
+ * is claimed until then, but the one that is yet to come keeps its pages.
+ */
+static gboolean tell_device(const HvLedger *ledger, const HvClaim *vm, const Kind *kind,
+                            guint64 pages, const HvClaim **out_one)
+{
+    guint64 sum = 0;
+    guint n_of_size = 0;
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (!is_under_way(claim, vm, kind))
+            continue;
+        sum = hv_plus(sum, claimed_pages(claim, kind));
+        if (claimed_pages(claim, kind) != pages)
+            continue;
+        *out_one = claim;
+        n_of_size++;
+    }
+    if (sum == pages)
+        *out_one = NULL;
+    return sum == pages || n_of_size == 1;
+}
+
+/* What its devices bring into the VM's claim. */
+static guint64 take_from_devices(HvLedger *ledger, HvClaim *vm, const Kind *kind, guint64 pages)
+{
+    guint64 taken = 0;
+    const HvClaim *one = NULL;
+    if (!kind->is_elastic && !tell_device(ledger, vm, kind, pages, &one))
+        return 0;
+    for (guint i = 0; i < ledger->claims->len && taken < pages; i++) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (is_device_of(claim, vm) && (one == NULL || one == claim))
+            taken += take_pages(claim, vm, kind, pages - taken);
+    }
+    return taken;
+}
+
 static void grow(HvLedger *ledger, HvClaim *vm, const Kind *kind, guint64 pages)
 {
-    for (guint i = 0; i < ledger->claims->len && pages > 0; i++) {
-        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
-        if (is_device_of(claim, vm))
-            pages -= take_pages(claim, vm, kind, pages);
-    }
-    HvNeed need = {.size_kib = kind->size_kib, .pages = pages, .is_elastic = kind->is_elastic};
-    if (pages > 0)
+    guint64 taken = take_from_devices(ledger, vm, kind, pages);
+    HvNeed need = {
+        .size_kib = kind->size_kib, .pages = pages - taken, .is_elastic = kind->is_elastic};
+    if (need.pages > 0)
         g_array_append_val(vm->needs, need);
     check_handover(vm);
 }
