@@ -231,7 +231,7 @@ static gboolean follow_kind(HvLedger *ledger, HvClaim *vm, const Kind *kind, gui
         grow(ledger, vm, kind, mapped - claimed);
     else if (mapped < claimed && kind->is_elastic)
         take_pages(vm, pending_of(ledger, vm), kind, claimed - mapped);
-    else if (mapped < claimed && why != HV_FOLLOW_STARTED)
+    else if (mapped < claimed && why == HV_FOLLOW_SEEN)
         take_pages(vm, NULL, kind, claimed - mapped);
     else
         return FALSE;
@@ -257,19 +257,6 @@ static GArray *list_sizes(const HvClaim *vm, const HvResidence *residence)
     return sizes;
 }
 
-static gboolean forget_pending(HvLedger *ledger, const HvClaim *vm)
-{
-    gboolean is_changed = FALSE;
-    for (guint i = ledger->claims->len; i > 0; i--) {
-        const HvClaim *claim = g_ptr_array_index(ledger->claims, i - 1);
-        if (!is_device_of(claim, vm) || claim->since_s != 0)
-            continue;
-        g_ptr_array_remove_index(ledger->claims, i - 1);
-        is_changed = TRUE;
-    }
-    return is_changed;
-}
-
 HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm, HvFollowWhy why)
 {
     gboolean is_changed = FALSE;
@@ -290,8 +277,6 @@ HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm
             is_changed |= follow_kind(ledger, vm, &(Kind){size_kib, TRUE}, elastic, why);
         }
     }
-    if (why == HV_FOLLOW_UNPLUGGED)
-        is_changed |= forget_pending(ledger, vm);
     if (!is_changed)
         return HV_FOLLOWED_SAME;
     drop_empty_devices(ledger);
@@ -331,4 +316,53 @@ void hv_ledger_settle_device(const HvRoot *root, HvLedger *ledger, HvClaim *devi
     check_handover(vm);
     g_ptr_array_remove(ledger->claims, device);
     hv_claim_note_places(root, vm);
+}
+
+/* --- virtio-mem ------------------------------------------------------------------------------ */
+
+gboolean hv_qemu_has_one_virtio_mem(const HvRoot *root, const HvProcess *qemu)
+{
+    g_autoptr(HvResidence) residence = hv_residence_read(root, qemu, HV_NODE_UNKNOWN, NULL);
+    return residence != NULL && residence->knows_mappings && residence->n_unreserved == 1;
+}
+
+static guint64 elastic_kib(const HvClaim *claim)
+{
+    guint64 sum_kib = 0;
+    for (guint i = 0; i < claim->needs->len; i++) {
+        const HvNeed *need = &g_array_index(claim->needs, HvNeed, i);
+        guint64 kib = G_MAXUINT64;
+        hv_checked_mul(need->pages, need->size_kib, &kib);
+        if (need->is_elastic)
+            sum_kib = hv_plus(sum_kib, kib);
+    }
+    return sum_kib;
+}
+
+guint64 hv_ledger_granted_kib(const HvLedger *ledger, const HvClaim *vm)
+{
+    guint64 sum_kib = elastic_kib(vm);
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (is_device_of(claim, vm))
+            sum_kib = hv_plus(sum_kib, elastic_kib(claim));
+    }
+    return sum_kib;
+}
+
+gboolean hv_ledger_limit_granted(HvLedger *ledger, HvClaim *vm, guint64 limit_kib)
+{
+    guint64 excess_kib = hv_minus(hv_ledger_granted_kib(ledger, vm), limit_kib);
+    gboolean is_changed = FALSE;
+    for (guint i = 0; i < ledger->claims->len && excess_kib > 0; i++) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (!is_device_of(claim, vm) || claim->since_s != 0 || claim->needs->len == 0)
+            continue;
+        Kind kind = {g_array_index(claim->needs, HvNeed, 0).size_kib, TRUE};
+        guint64 taken = take_pages(claim, NULL, &kind, excess_kib / kind.size_kib);
+        excess_kib -= taken * kind.size_kib;
+        is_changed = is_changed || taken > 0;
+    }
+    drop_empty_devices(ledger);
+    return is_changed;
 }

@@ -60,9 +60,7 @@ static HvDomain *domain_of_device(const HvMemoryDevice *device, const HvClaim *v
     }
     if (vm != NULL && vm->cells->len == 0) /* claimed by an older version */
         domain->page_kib = only_size_kib(vm);
-    HvMemoryDevice growth = *device;
-    growth.memory_kib = hv_minus(device->memory_kib, device->current_kib);
-    g_array_append_val(domain->devices, growth);
+    g_array_append_val(domain->devices, *device);
     return domain;
 }
 
@@ -130,6 +128,19 @@ static gboolean check_runs(const HvStart *start, const HvClaim *vm, GError **err
     return FALSE;
 }
 
+/*
+ * What the device takes beyond what is claimed for it: virtio-mem may have been granted some that
+ * its guest has not taken, which its XML does not tell.
+ */
+static guint64 growth_kib(const HvStart *start, const HvLedger *ledger, const HvClaim *vm,
+                          const HvMemoryDevice *device)
+{
+    if (device->model == HV_MEMORY_VIRTIO_MEM && vm != NULL &&
+        hv_qemu_has_one_virtio_mem(start->agent->root, &start->qemu))
+        return hv_minus(device->memory_kib, hv_ledger_granted_kib(ledger, vm));
+    return hv_minus(device->memory_kib, device->current_kib);
+}
+
 HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvPlug *plug,
                              GError **error)
 {
@@ -144,8 +155,12 @@ HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvP
     if (!hv_memory_device_parse(plug->xml, plug->xml_bytes, &device, error) ||
         !read_ledger(agent, &ledger, error))
         return NULL;
+    if (ledger != NULL)
+        hv_ledger_prune(agent->root, ledger); /* as the claim will find it */
     const HvClaim *claim = ledger != NULL ? hv_ledger_claim(ledger, ref->uuid) : NULL;
     g_auto(HvStart) start = {.agent = agent, .vm = &vm, .device_of = ref->uuid};
+    start.qemu = find_qemu(agent, ref, claim);
+    device.memory_kib = growth_kib(&start, ledger, claim, &device);
     start.domain = domain_of_device(&device, claim);
     start.outcome = hv_outcome_new(&vm, start.domain, error);
     if (start.outcome == NULL)
@@ -154,7 +169,6 @@ HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvP
     start.outcome->uuid = g_strdup(ref->uuid);
     if (!has_huge_pages(start.domain, hv_platform_base_page_kib(agent->root)))
         return g_steal_pointer(&start.outcome);
-    start.qemu = find_qemu(agent, ref, claim);
     if (!check_runs(&start, claim, error))
         return NULL;
     if (!make_request(&start, &local)) {
@@ -171,10 +185,15 @@ HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvP
 
 /* --- how it ended ---------------------------------------------------------------------------- */
 
-/* As many pages as the device takes, of whatever size it has them. */
+/* As many pages as the device takes, of whatever size it has them. What virtio-mem has of what was
+ * requested changes meanwhile. */
 static gboolean fits(const HvClaim *claim, const HvMemoryDevice *device)
 {
-    guint64 wanted_kib = hv_minus(device->memory_kib, device->current_kib);
+    guint64 wanted_kib = device->memory_kib;
+    gboolean is_elastic =
+        claim->needs->len > 0 && g_array_index(claim->needs, HvNeed, 0).is_elastic;
+    if (is_elastic || device->model == HV_MEMORY_VIRTIO_MEM)
+        return is_elastic && device->model == HV_MEMORY_VIRTIO_MEM;
     guint64 has_kib = hv_needs_kib(claim->needs);
     guint64 size_kib = only_size_kib(claim);
     return size_kib != 0 && (device->page_kib == 0 || device->page_kib == size_kib) &&
@@ -195,37 +214,47 @@ static HvClaim *find_device(const HvLedger *ledger, const HvVmRef *ref,
     return NULL;
 }
 
+/* The pages that it has not: its claim is over, but virtio-mem may take them as long as the VM
+ * runs. */
+static void settle_device(const HvAgent *agent, HvLedger *ledger, HvClaim *device,
+                          HvFollowed followed, const HvMemoryDevice *asked)
+{
+    if (followed == HV_FOLLOWED_NOT)
+        hv_ledger_settle_device(agent->root, ledger, device);
+    else if (asked->model == HV_MEMORY_VIRTIO_MEM)
+        device->since_s = 0;
+    else
+        g_ptr_array_remove(ledger->claims, device);
+}
+
 /*
  * The look at QEMU settles what was plugged, if it can be taken; of virtio-mem the guest takes
  * its part later. What is still there after that was plugged where nobody can look, or
- * was not plugged at all. TRUE if that changed anything.
+ * was not plugged at all. A report without a name that fits several requests of virtio-mem is
+ * about the last one, which includes the others. TRUE if that changed anything.
  */
 static gboolean end_plug(const HvAgent *agent, HvLedger *ledger, const HvVmRef *ref,
                          const HvMemoryDevice *asked, HvPlugEnd end)
 {
-    static const HvFollowWhy why[] = {[HV_PLUG_DONE] = HV_FOLLOW_SEEN,
-                                      [HV_PLUG_FAILED] = HV_FOLLOW_SEEN,
-                                      [HV_PLUG_UNDONE] = HV_FOLLOW_UNPLUGGED};
     HvClaim *device = end != HV_PLUG_UNDONE ? find_device(ledger, ref, asked) : NULL;
-    guint64 generation = device != NULL ? device->generation : 0;
+    HvVmRef same = {.uuid = ref->uuid, .generation = device != NULL ? device->generation : 0};
     gboolean is_known = device != NULL;
-    if (is_known && end == HV_PLUG_FAILED) {
+    if (is_known && end == HV_PLUG_FAILED)
         g_ptr_array_remove(ledger->claims, device);
-        generation = 0;
-    }
     HvClaim *vm = hv_ledger_claim(ledger, ref->uuid);
+    if (vm != NULL && vm->state != HV_CLAIM_RUNNING)
+        hv_ledger_note_started(agent->root, ledger, NULL);
     HvFollowed followed =
-        vm != NULL ? hv_ledger_follow_vm(agent->root, ledger, vm, why[end]) : HV_FOLLOWED_NOT;
-    const HvVmRef same = {.uuid = ref->uuid, .generation = generation};
-    device = generation != 0 ? find_device(ledger, &same, asked) : NULL;
-    if (device == NULL)
-        return is_known || followed == HV_FOLLOWED_CHANGED;
-    if (followed == HV_FOLLOWED_NOT)
-        hv_ledger_settle_device(agent->root, ledger, device);
-    else if (asked->model == HV_MEMORY_VIRTIO_MEM)
-        device->since_s = 0; /* to come, as long as the VM runs */
-    else
-        g_ptr_array_remove(ledger->claims, device);
+        vm != NULL ? hv_ledger_follow_vm(agent->root, ledger, vm, HV_FOLLOW_SEEN) : HV_FOLLOWED_NOT;
+    gboolean is_changed = is_known || followed == HV_FOLLOWED_CHANGED;
+    if (end == HV_PLUG_UNDONE && asked->model == HV_MEMORY_VIRTIO_MEM &&
+        followed != HV_FOLLOWED_NOT && hv_qemu_has_one_virtio_mem(agent->root, &vm->qemu))
+        return hv_ledger_limit_granted(ledger, vm, asked->memory_kib) || is_changed;
+    if (end != HV_PLUG_DONE || !is_known)
+        return is_changed;
+    const HvVmRef *meant = asked->model == HV_MEMORY_VIRTIO_MEM ? ref : &same;
+    while ((device = find_device(ledger, meant, asked)) != NULL)
+        settle_device(agent, ledger, device, followed, asked);
     return TRUE;
 }
 

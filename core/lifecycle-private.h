@@ -31,9 +31,8 @@ guint64 hv_boot_seconds(void);
 void hv_claim_note_places(const HvRoot *root, HvClaim *claim);
 
 typedef enum {
-    HV_FOLLOW_STARTED,   /* it may not have mapped all of its memory yet */
-    HV_FOLLOW_SEEN,      /* memory devices may have come and gone since */
-    HV_FOLLOW_UNPLUGGED, /* and what virtio-mem has not, it will not have */
+    HV_FOLLOW_STARTED, /* it may not have mapped all of its memory yet */
+    HV_FOLLOW_SEEN,    /* memory devices may have come and gone since */
 } HvFollowWhy;
 
 typedef enum {
@@ -47,6 +46,16 @@ typedef enum {
  * they agree; where not, the kernel walks QEMU's page tables.
  */
 HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm, HvFollowWhy why);
+
+/*
+ * What the virtio-mem of a VM has been granted, taken by the guest or not. Of a VM with several
+ * such devices nobody can tell which of them has what.
+ */
+gboolean hv_qemu_has_one_virtio_mem(const HvRoot *root, const HvProcess *qemu);
+guint64 hv_ledger_granted_kib(const HvLedger *ledger, const HvClaim *vm);
+
+/* So much is granted from now on: what is not taken is let go of. TRUE if that changed anything. */
+gboolean hv_ledger_limit_granted(HvLedger *ledger, HvClaim *vm, guint64 limit_kib);
 
 /* That of all VMs that run; TRUE if it changed anything. */
 gboolean hv_ledger_follow(const HvRoot *root, HvLedger *ledger);

@@ -199,9 +199,11 @@ static void add_mappings(HvResidence *residence, const GArray *mappings)
         if (mapping->is_huge && mapping->page_kib > 0)
             hv_placed_add(residence->mapped, HV_NODE_UNKNOWN, mapping->page_kib,
                           promised_kib(mapping) / mapping->page_kib);
-        if (mapping->is_huge && mapping->page_kib > 0 && mapping->is_unreserved)
+        if (mapping->is_huge && mapping->page_kib > 0 && mapping->is_unreserved) {
             hv_placed_add(residence->unreserved, HV_NODE_UNKNOWN, mapping->page_kib,
                           promised_kib(mapping) / mapping->page_kib);
+            residence->n_unreserved++;
+        }
         if (!may_be_guest_memory(mapping))
             continue;
         residence->normal_mapped_kib = hv_plus(residence->normal_mapped_kib, mapping->size_kib);

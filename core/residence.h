@@ -20,6 +20,7 @@ typedef struct {
     GArray *mapped;     /* HvPlacedPages without node: all that it maps, touched or not; of mappings
                            without reservation what it has touched */
     GArray *unreserved; /* HvPlacedPages without node: of mapped, those without reservation */
+    guint n_unreserved; /* such mappings */
     gboolean knows_mappings; /* else mapped is no more than what is there */
 
     /* Large mappings on normal pages: guest memory, if there is any beside the huge pages. */
