@@ -297,6 +297,8 @@ gboolean hv_lifecycle_plug_ended(const HvAgent *agent, const HvVmRef *ref, const
     if (transaction == NULL)
         return FALSE;
     transaction->is_changed = end_plug(agent, transaction->ledger, ref, &device, end);
+    if (hv_ledger_follow(agent->root, transaction->ledger)) /* before pages are given back */
+        transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
     g_clear_pointer(&transaction, hv_transaction_end);

@@ -62,7 +62,9 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
     gboolean was_in_vault = claim != NULL && hv_custody_is_in_vault(root, claim);
     if (claim != NULL)
         hv_ledger_end_claim(root, transaction->ledger, claim);
-    if (hv_ledger_prune(root, transaction->ledger) || *out_known)
+    /* a give-back is to come: what guests have left of virtio-mem is free, but theirs */
+    gboolean has_followed = hv_ledger_follow(root, transaction->ledger);
+    if (hv_ledger_prune(root, transaction->ledger) || has_followed || *out_known)
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;
