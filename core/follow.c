@@ -54,14 +54,11 @@ static gboolean is_complete(const HvClaim *claim, const HvResidence *residence)
     return residence->knows_nodes;
 }
 
-/*
- * Where the kernel has put the pages of needs that several nodes may serve: from here on they
- * count there, and no other node is kept free for them.
- */
-void hv_claim_note_places(const HvRoot *root, HvClaim *claim)
+/* Where the kernel has put the pages: from here on they count there. */
+static void note_places(const HvRoot *root, HvClaim *claim)
 {
     g_array_set_size(claim->placed, 0);
-    if (claim->qemu.pid == 0 || is_placed_by_needs(claim) || !has_several_nodes(root))
+    if (claim->qemu.pid == 0 || !has_several_nodes(root))
         return;
     g_autoptr(HvResidence) residence = hv_residence_read(root, &claim->qemu, HV_NODE_UNKNOWN, NULL);
     if (residence == NULL || !is_complete(claim, residence))
@@ -74,6 +71,14 @@ void hv_claim_note_places(const HvRoot *root, HvClaim *claim)
         hv_node_set_add(&need.nodes, placed->node);
         g_array_append_val(claim->placed, need);
     }
+}
+
+/* Of needs that several nodes may serve: no other node is kept free for them. */
+void hv_claim_note_places(const HvRoot *root, HvClaim *claim)
+{
+    g_array_set_size(claim->placed, 0);
+    if (!is_placed_by_needs(claim))
+        note_places(root, claim);
 }
 
 /* --- needs ----------------------------------------------------------------------------------- */
@@ -266,7 +271,8 @@ HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm
         g_autoptr(HvResidence) residence =
             hv_residence_read(root, &vm->qemu, HV_NODE_UNKNOWN, NULL);
         /* without any memory it is about to end, or not what we take it for */
-        if (residence == NULL || !residence->knows_mappings || residence->mapped->len == 0)
+        if (residence == NULL || !residence->knows_mappings ||
+            (residence->mapped->len == 0 && residence->normal_mapped_kib == 0))
             return HV_FOLLOWED_NOT;
         g_autoptr(GArray) sizes = list_sizes(vm, residence);
         for (guint i = 0; i < sizes->len; i++) {
@@ -280,7 +286,7 @@ HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm
     if (!is_changed)
         return HV_FOLLOWED_SAME;
     drop_empty_devices(ledger);
-    hv_claim_note_places(root, vm);
+    note_places(root, vm); /* which of its devices came or went, only the kernel knows */
     return HV_FOLLOWED_CHANGED;
 }
 

@@ -268,7 +268,7 @@ static void wait_unmapped(const HvAgent *agent, HvStore *store, const HvVmRef *r
     g_autoptr(HvLedger) ledger = hv_store_read(store, NULL);
     const HvClaim *vm = ledger != NULL ? hv_ledger_claim(ledger, ref->uuid) : NULL;
     gint64 end_us = g_get_monotonic_time() + UNMAP_WAIT_US;
-    if (vm == NULL || vm->state != HV_CLAIM_RUNNING)
+    if (vm == NULL || vm->state != HV_CLAIM_RUNNING || !hv_root_is_machine(agent->root))
         return;
     guint64 claimed_kib = hv_needs_kib(vm->needs);
     do {

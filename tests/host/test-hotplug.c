@@ -26,10 +26,11 @@ guint64 __wrap_hv_boot_seconds(void)
     return now_s;
 }
 
-/* What QEMU maps on each node: pages, and of these virtio-mem's, touched. */
+/* What QEMU maps: pages on each node, and beside them virtio-mem's, touched. */
 typedef struct {
     guint64 pages[2];
     guint64 elastic_pages;
+    gboolean has_normal; /* and normal pages */
 } Mapped;
 
 static Mapped mapped;
@@ -42,15 +43,20 @@ static void show_memory(void)
     tree_printf(fake.directory, "/proc/2000/status",
                 "Name:\tqemu\nUid:\t107\t107\nHugetlbPages:\t%" G_GUINT64_FORMAT " kB\n",
                 kib + elastic_kib);
+    g_autofree char *fixed =
+        g_strdup_printf("%012" G_GINT64_MODIFIER "x-%012" G_GINT64_MODIFIER
+                        "x rw-p 00000000 00:1c 7 /dev/hugepages/a\n"
+                        "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
+                        "VmFlags: rd wr mr mw me de ht\n",
+                        (guint64)1 << 32, ((guint64)1 << 32) + kib * 1024, kib);
     tree_printf(fake.directory, "/proc/2000/smaps",
-                "%012" G_GINT64_MODIFIER "x-%012" G_GINT64_MODIFIER
-                "x rw-p 00000000 00:1c 7 /dev/hugepages/a\n"
-                "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
-                "VmFlags: rd wr mr mw me de ht\n"
-                "7f0000000000-7f0040000000 rw-p 00000000 00:1c 8 /dev/hugepages/b\n"
+                "%s%s7f0000000000-7f0040000000 rw-p 00000000 00:1c 8 /dev/hugepages/b\n"
                 "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
                 "VmFlags: rd wr mr mw me de nr ht\n",
-                (guint64)1 << 32, ((guint64)1 << 32) + kib * 1024, kib, elastic_kib);
+                mapped.has_normal ? "10000000-20000000 rw-p 00000000 00:00 0\n"
+                                    "KernelPageSize: 4 kB\nVmFlags: rd wr mr mw me ac\n"
+                                  : "",
+                kib > 0 ? fixed : "", elastic_kib);
     tree_printf(fake.directory, "/proc/2000/numa_maps",
                 "100000000 default file=/a huge dirty=1 N0=%" G_GUINT64_FORMAT
                 " N1=%" G_GUINT64_FORMAT " kernelpagesize_kB=2048\n"
@@ -247,6 +253,66 @@ static void test_two_devices_are_told_apart(void)
     end_vm(&host);
 }
 
+/* Pages of the VM's claim that count on a node, whoever of its devices claimed them. */
+static guint64 counted_pages_on(int node)
+{
+    guint64 pages = 0;
+    g_autoptr(HvLedger) ledger = read_ledger();
+    const HvClaim *claim = hv_ledger_claim(ledger, UUID_A);
+    const GArray *needs = hv_claim_places(claim);
+    for (guint i = 0; i < needs->len; i++) {
+        const HvNeed *need = &g_array_index(needs, HvNeed, i);
+        if (hv_node_set_single(&need->nodes) == node)
+            pages += need->pages;
+    }
+    return pages;
+}
+
+/* A look in between cannot tell which of two of one size it was: both are kept for until a report.
+ */
+static void test_second_device_may_come_first(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 first = plug(&host, DIMM);
+    guint64 second = plug(&host, DIMM_ON("0"));
+    map(0, 8);
+    recover(host.agent);
+    assert_claimed(68, 16);
+    g_assert_cmpuint(counted_pages_on(0), ==, 38);
+    g_assert_cmpuint(counted_pages_on(1), ==, 30);
+    report(&host, HV_PLUG_DONE, second, DIMM_ON("0"));
+    assert_claimed(68, 8);
+    map(1, 8);
+    report(&host, HV_PLUG_DONE, first, DIMM);
+    assert_claimed(76, 0);
+    g_assert_cmpuint(counted_pages_on(1), ==, 38);
+    map(1, -8); /* the one that came last */
+    report(&host, HV_PLUG_UNDONE, 0, DIMM);
+    assert_claimed(68, 0);
+    g_assert_cmpuint(counted_pages_on(1), ==, 30);
+    assert_counts(1, SIZE_2M, 30, 0, 0);
+    end_vm(&host);
+}
+
+#define DIMM_OF(mib)                                                                               \
+    "<memory model='dimm'><target><size unit='MiB'>" mib "</size><node>1</node></target></memory>"
+
+static void test_larger_device_does_not_use_up_a_smaller_one(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 small = plug(&host, DIMM_OF("16"));
+    guint64 large = plug(&host, DIMM_OF("32"));
+    map(1, 16);
+    report(&host, HV_PLUG_DONE, large, DIMM_OF("32"));
+    assert_claimed(76, 8);
+    report(&host, HV_PLUG_FAILED, small, DIMM_OF("16"));
+    assert_claimed(76, 0);
+    assert_counts(1, SIZE_2M, 46, 0, 0);
+    end_vm(&host);
+}
+
 static void test_claim_that_nobody_reports_ends(void)
 {
     g_auto(Host) host = {0};
@@ -413,6 +479,32 @@ static void test_first_huge_pages_of_a_vm(void)
     end_vm(&host);
 }
 
+/* And when it has let go of them, they go back, although it runs on. */
+static void test_last_huge_pages_of_a_vm(void)
+{
+    g_auto(Host) host = {0};
+    host_without_vm(&host);
+    for (guint is_reported = 0; is_reported < 2; is_reported++) {
+        static const char xml[] = "<memory model='dimm'><source><pagesize unit='MiB'>2</pagesize>"
+                                  "<nodemask>0</nodemask></source><target><size unit='MiB'>24"
+                                  "</size><node>0</node></target></memory>";
+        mapped = (Mapped){.has_normal = TRUE};
+        set_qemu(QEMU, UUID_A);
+        guint64 generation = plug(&host, xml);
+        map(0, 12);
+        report(&host, HV_PLUG_DONE, generation, xml);
+        assert_claimed(12, 0);
+        map(0, -12);
+        if (is_reported)
+            report(&host, HV_PLUG_UNDONE, 0, xml);
+        else
+            recover(host.agent);
+        assert_claimed(0, 0);
+        assert_counts(0, SIZE_2M, 0, 0, 0);
+        end_vm(&host);
+    }
+}
+
 #define GROW(current, requested)                                                                   \
     "<memory model='virtio-mem'><source><pagesize unit='MiB'>2</pagesize></source><target>"        \
     "<size unit='MiB'>1024</size><requested unit='MiB'>" requested                                 \
@@ -458,6 +550,9 @@ int main(int argc, char **argv)
                     test_events_may_come_twice_without_a_name_and_after_the_end);
     g_test_add_func("/hotplug/plugging that fails gives back", test_plugging_that_fails_gives_back);
     g_test_add_func("/hotplug/two devices are told apart", test_two_devices_are_told_apart);
+    g_test_add_func("/hotplug/the second device may come first", test_second_device_may_come_first);
+    g_test_add_func("/hotplug/a larger device does not use up a smaller one",
+                    test_larger_device_does_not_use_up_a_smaller_one);
     g_test_add_func("/hotplug/a claim that nobody reports ends",
                     test_claim_that_nobody_reports_ends);
     g_test_add_func("/hotplug/a device that nobody reports is seen",
@@ -478,6 +573,7 @@ int main(int argc, char **argv)
     g_test_add_func("/hotplug/a VM that does not run has nothing plugged in",
                     test_vm_that_does_not_run_has_nothing_plugged_in);
     g_test_add_func("/hotplug/the first huge pages of a VM", test_first_huge_pages_of_a_vm);
+    g_test_add_func("/hotplug/the last huge pages of a VM", test_last_huge_pages_of_a_vm);
     g_test_add_func("/hotplug/virtio-mem grows as the guest takes it",
                     test_virtio_mem_grows_as_the_guest_takes_it);
     return g_test_run();
