@@ -275,9 +275,10 @@ class Host:
 
     # --- memory devices; generation: of before_memory_hotplug's result ---
 
-    def before_memory_hotplug(self, uuid, device_xml):
+    def before_memory_hotplug(self, uuid, device_xml, qemu_pid=0):
         text = device_xml.encode()
-        return self._ask(self.plugin.before_memory_hotplug, byref(refer(uuid, 0)), text, len(text))
+        return self._ask(self.plugin.before_memory_hotplug, byref(refer(uuid, 0, qemu_pid)), text,
+                         len(text))
 
     def after_memory_hotplug(self, uuid, device_xml, generation=0):
         self._end_plug(self.plugin.after_memory_hotplug, uuid, device_xml, generation)

@@ -177,7 +177,7 @@ def memory_devices(tree):
     same((plugged.xml, [pages for _, _, pages in tree.claims()]), (DIMM, [32, 16]), "claims")
     tree.host.memory_hotplug_failed(UUID, DIMM, plugged.generation)
     same(tree.claims(), [(UUID, "running", 32)], "claims after the failure")
-    plugged = tree.host.before_memory_hotplug(UUID, DIMM)
+    plugged = tree.host.before_memory_hotplug(UUID, DIMM, QEMU)
     tree.run_qemu(pages=48)
     for _ in range(2):
         tree.host.after_memory_hotplug(UUID, DIMM, plugged.generation)
