@@ -290,9 +290,32 @@ HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm
     return HV_FOLLOWED_CHANGED;
 }
 
-gboolean hv_ledger_follow(const HvRoot *root, HvLedger *ledger)
+/* The first huge pages of a VM are its device's; before it maps them its QEMU is not found. */
+static gboolean is_first_plugged(const HvRoot *root, const HvLedger *ledger, const HvClaim *device)
+{
+    if (device->device_of == NULL || device->since_s == 0 ||
+        hv_ledger_claim(ledger, device->device_of) != NULL)
+        return FALSE;
+    HvProcess qemu = hv_process_find_qemu(root, device->device_of);
+    return qemu.pid != 0 && hv_process_hugetlb_kib(root, qemu.pid) >= hv_needs_kib(device->needs);
+}
+
+static gboolean follow_first_devices(const HvRoot *root, HvLedger *ledger)
 {
     gboolean is_changed = FALSE;
+    for (guint i = ledger->claims->len; i > 0; i--) {
+        HvClaim *device = g_ptr_array_index(ledger->claims, i - 1);
+        if (!is_first_plugged(root, ledger, device))
+            continue;
+        hv_ledger_settle_device(root, ledger, device);
+        is_changed = TRUE;
+    }
+    return is_changed;
+}
+
+gboolean hv_ledger_follow(const HvRoot *root, HvLedger *ledger)
+{
+    gboolean is_changed = follow_first_devices(root, ledger);
     g_autoptr(GPtrArray) vms = g_ptr_array_new(); /* claims of devices come and go meanwhile */
     for (guint i = 0; i < ledger->claims->len; i++) {
         HvClaim *claim = g_ptr_array_index(ledger->claims, i);

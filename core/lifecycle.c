@@ -63,8 +63,7 @@ gboolean hv_store_drop_claim(HvStore *store, const HvRoot *root, const HvVmRef *
     if (claim != NULL)
         hv_ledger_end_claim(root, transaction->ledger, claim);
     /* a give-back is to come: what guests have left of virtio-mem is free, but theirs */
-    gboolean has_followed = hv_ledger_follow(root, transaction->ledger);
-    if (hv_ledger_prune(root, transaction->ledger) || has_followed || *out_known)
+    if (hv_ledger_prune(root, transaction->ledger) || *out_known)
         transaction->is_changed = TRUE;
     if (!hv_transaction_commit(transaction, error))
         return FALSE;

@@ -55,13 +55,14 @@ gboolean hv_ledger_end_claim(const HvRoot *root, HvLedger *ledger, HvClaim *clai
 
 gboolean hv_ledger_prune(const HvRoot *root, HvLedger *ledger)
 {
-    gboolean is_changed = FALSE;
+    /* first: what was plugged in unreported is its VM's */
+    gboolean is_changed = hv_ledger_follow(root, ledger);
     for (guint i = ledger->claims->len; i > 0; i--) {
         HvClaim *claim = g_ptr_array_index(ledger->claims, i - 1);
         if (is_gone(root, claim) && hv_ledger_end_claim(root, ledger, claim))
             is_changed = TRUE;
     }
-    return hv_ledger_follow(root, ledger) || is_changed;
+    return is_changed;
 }
 
 void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *qemu)

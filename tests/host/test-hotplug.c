@@ -342,6 +342,28 @@ static void test_device_that_nobody_reports_is_seen(void)
     end_vm(&host);
 }
 
+/* Reconciliation may be a quarter of an hour away: the pages must not count as a stranger's until
+ * then, who would be thought to be the one that reserved and static pages are for. */
+static void test_device_that_nobody_reports_is_seen_by_any_call(void)
+{
+    for (guint i = 0; i < 2; i++) {
+        g_autoptr(GError) error = NULL;
+        g_auto(Host) host = {0};
+        host_begin(&host);
+        plug(&host, DIMM);
+        map(1, 8);
+        now_s += 60;
+        if (i == 0)
+            tell(hv_lifecycle_gone, host.agent, UUID_B, 0, 0);
+        else
+            claim_vm(host.agent, UUID_B, 4, 4);
+        assert_claimed(68, 0);
+        if (i == 1)
+            tell(hv_lifecycle_gone, host.agent, UUID_B, 0, 0);
+        end_vm(&host);
+    }
+}
+
 /* libvirt has no hook for it: pages of the administrator go, and come back. */
 static void test_device_that_nobody_asked_for_is_seen(void)
 {
@@ -460,20 +482,21 @@ static void test_vm_that_does_not_run_has_nothing_plugged_in(void)
     assert_as_before();
 }
 
+#define DIMM_OF_2M                                                                                 \
+    "<memory model='dimm'><source><pagesize unit='MiB'>2</pagesize><nodemask>0</nodemask>"         \
+    "</source><target><size unit='MiB'>24</size><node>0</node></target></memory>"
+
 /* A VM on normal pages gets a DIMM on huge ones: from then on it has a claim. */
 static void test_first_huge_pages_of_a_vm(void)
 {
-    static const char xml[] = "<memory model='dimm'><source><pagesize unit='MiB'>2</pagesize>"
-                              "<nodemask>0</nodemask></source><target><size unit='MiB'>24</size>"
-                              "<node>0</node></target></memory>";
     g_auto(Host) host = {0};
     host_without_vm(&host);
     mapped = (Mapped){0};
-    guint64 generation = plug(&host, xml);
+    guint64 generation = plug(&host, DIMM_OF_2M);
     assert_counts(0, SIZE_2M, 12, 12, 0);
     set_qemu(QEMU, UUID_A);
     map(0, 12);
-    report(&host, HV_PLUG_DONE, generation, xml);
+    report(&host, HV_PLUG_DONE, generation, DIMM_OF_2M);
     assert_claimed(12, 0);
     g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_RUNNING);
     end_vm(&host);
@@ -503,6 +526,24 @@ static void test_last_huge_pages_of_a_vm(void)
         assert_counts(0, SIZE_2M, 0, 0, 0);
         end_vm(&host);
     }
+}
+
+static void test_first_huge_pages_of_a_vm_are_seen(void)
+{
+    g_auto(Host) host = {0};
+    host_without_vm(&host);
+    mapped = (Mapped){0};
+    set_qemu(QEMU, UUID_A);
+    show_memory();
+    plug(&host, DIMM_OF_2M);
+    recover(host.agent);
+    assert_claimed(0, 12);
+    map(0, 12);
+    now_s += 60;
+    tell(hv_lifecycle_gone, host.agent, UUID_B, 0, 0);
+    assert_claimed(12, 0);
+    assert_counts(0, SIZE_2M, 12, 0, 0);
+    end_vm(&host);
 }
 
 #define GROW(current, requested)                                                                   \
@@ -557,6 +598,8 @@ int main(int argc, char **argv)
                     test_claim_that_nobody_reports_ends);
     g_test_add_func("/hotplug/a device that nobody reports is seen",
                     test_device_that_nobody_reports_is_seen);
+    g_test_add_func("/hotplug/a device that nobody reports is seen by any call",
+                    test_device_that_nobody_reports_is_seen_by_any_call);
     g_test_add_func("/hotplug/a device that nobody asked for is seen",
                     test_device_that_nobody_asked_for_is_seen);
     g_test_add_func("/hotplug/a VM that ends takes its devices along",
@@ -574,6 +617,8 @@ int main(int argc, char **argv)
                     test_vm_that_does_not_run_has_nothing_plugged_in);
     g_test_add_func("/hotplug/the first huge pages of a VM", test_first_huge_pages_of_a_vm);
     g_test_add_func("/hotplug/the last huge pages of a VM", test_last_huge_pages_of_a_vm);
+    g_test_add_func("/hotplug/the first huge pages of a VM are seen",
+                    test_first_huge_pages_of_a_vm_are_seen);
     g_test_add_func("/hotplug/virtio-mem grows as the guest takes it",
                     test_virtio_mem_grows_as_the_guest_takes_it);
     return g_test_run();
