@@ -298,6 +298,16 @@ static void warn_of_properties(const Define *define, const HvDoc *after)
         add_text(define->warnings, "the property shared has no effect without huge pages");
 }
 
+/* Off is written as nothing, so a start will not warn of it. */
+static void warn_of_off(const Define *define)
+{
+    const GPtrArray *warnings = define->properties->warnings;
+    if (define->wish->hugepages == NULL || !is_off(define->properties))
+        return;
+    for (guint i = 0; i < warnings->len; i++)
+        add_text(define->warnings, "%s", (const char *)g_ptr_array_index(warnings, i));
+}
+
 /* Off, but what is left is somebody else's. */
 static gboolean check_off(const Define *define, const HvDoc *after, GError **error)
 {
@@ -375,6 +385,7 @@ HvDefinition *hv_define(const HvAgent *agent, const char *xml, gsize xml_bytes, 
         !write_edits(&define, &with_properties, &edited, error) ||
         !write_note(&with_properties.doc, &edited.doc, &noted, error))
         return NULL;
+    warn_of_off(&define);
     warn_of_properties(&define, &noted.doc);
     HvDefinition *definition = describe(&original, &noted);
     definition->warnings = g_steal_pointer(&warnings);

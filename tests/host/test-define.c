@@ -103,6 +103,17 @@ static void a_vm_comes_back_as_it_was(void)
     g_assert_null(off->hugepages);
 }
 
+static void a_negative_size_is_off_with_a_warning(void)
+{
+    g_auto(Fixture) fixture = {0};
+    fixture_init(&fixture, DYNAMIC);
+    g_autofree char *plain = vm_of("");
+    g_autoptr(HvDefinition) definition = set(&fixture, plain, "-1", NULL);
+    g_assert_cmpstr(definition->xml, ==, plain);
+    g_assert_cmpuint(definition->warnings->len, ==, 1);
+    assert_told(definition->warnings, "negative means off");
+}
+
 /* libvirt renders what it is given in an order of its own. */
 static void what_stands_elsewhere_is_the_same(void)
 {
@@ -290,6 +301,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 #define ADD(test) g_test_add_func("/define/" #test, test)
     ADD(a_vm_comes_back_as_it_was);
+    ADD(a_negative_size_is_off_with_a_warning);
     ADD(what_stands_elsewhere_is_the_same);
     ADD(one_size_gives_way_to_another);
     ADD(too_few_pages_now_are_a_warning);
