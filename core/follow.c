@@ -13,8 +13,11 @@
  * when it likes: after a reboot it begins anew. What is requested and not touched no mapping
  * keeps. So these pages, "elastic" ones, move between the VM's claim (touched) and one of a
  * device beside it (to come, and counted as exposed); the sum of both stays what was requested.
- * (Of private memory newer kernels, 6.18 among them, do keep what QEMU has thrown away:
- * it stays free and reserved until QEMU ends, so it cannot be given back either.)
+ *
+ * What QEMU lets go of in files that it made on a launch mount, the kernel reserves for that
+ * mount again, up to its min_size (tests/kernel/probe-launch.c): free, and nobody's, so the
+ * give-back leaves it until QEMU ends. A mount with size= as well would not; but there a refused
+ * mmap() makes some kernels lose count of the pool's reservations.
  */
 #include "lifecycle-private.h"
 

@@ -146,6 +146,23 @@ static void fact_beyond_min_size(const struct pool *pool)
     expect(pool, COUNTS(PAGES, PAGES, 0, 0), "and returns it when it is detached");
 }
 
+// Memory that the guest has let go of: of virtio-mem, or a DIMM's.
+static void fact_left_beyond_min_size(const struct pool *pool)
+{
+    stock(pool, PAGES);
+    int error = mount_launch(pool, HALF);
+    struct user vm = user_start_in(pool, DIRECTORY, HALF, USER_TOUCH);
+    struct user device = user_start_in(pool, DIRECTORY, HALF, USER_TOUCH);
+    require(error == 0 && device.outcome == OUTCOME_TOUCHED, "%s: a VM twice its launch mount",
+            pool->name);
+    detach();
+    user_kill(&device);
+    expect(pool, COUNTS(PAGES, HALF, HALF, 0),
+           "with what a VM leaves, min_size is filled again, although all of it is in use");
+    user_kill(&vm);
+    expect(pool, COUNTS(PAGES, PAGES, 0, 0), "and nothing is kept when the VM is gone");
+}
+
 static void fact_handover_after_launch(const struct pool *pool)
 {
     stock_and_mount(pool);
@@ -168,6 +185,7 @@ static void facts(void)
     fact_early_detach(&small);
     fact_unused_remainder(&small);
     fact_beyond_min_size(&small);
+    fact_left_beyond_min_size(&small);
     fact_handover_after_launch(&small);
 }
 
