@@ -14,10 +14,9 @@
  * keeps. So these pages, "elastic" ones, move between the VM's claim (touched) and one of a
  * device beside it (to come, and counted as exposed); the sum of both stays what was requested.
  *
- * What QEMU lets go of in files that it made on a launch mount, the kernel reserves for that
- * mount again, up to its min_size (tests/kernel/probe-launch.c): free, and nobody's, so the
- * give-back leaves it until QEMU ends. A mount with size= as well would not; but there a refused
- * mmap() makes some kernels lose count of the pool's reservations.
+ * What QEMU lets go of in files that it made on a launch mount (a DIMM that it was started with),
+ * the kernel reserves for that mount again, up to its min_size (tests/kernel/probe-launch.c):
+ * free, and nobody's, so the give-back leaves it until QEMU ends. VMs with virtio-mem have none.
  */
 #include "lifecycle-private.h"
 

@@ -97,7 +97,7 @@ HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const c
     claim->owner = *owner;
     claim->needs = g_array_copy(request->needs);
     claim->shared = request->shared;
-    claim->from_hugetlbfs = request->needs_mount;
+    claim->from_hugetlbfs = request->may_mount;
     claim->placed = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     claim->cells = g_array_new(FALSE, TRUE, sizeof(HvCellRule));
     if (request->cells != NULL)

@@ -47,7 +47,7 @@ typedef struct {
     GArray *needs;   /* HvNeed */
     GArray *placed; /* HvNeed, one node each: where its pages are, once it runs; empty: not known */
     gboolean shared;
-    gboolean from_hugetlbfs; /* QEMU makes files in a hugetlbfs: not memfd */
+    gboolean from_hugetlbfs; /* QEMU makes files in a hugetlbfs: not memfd, no virtio-mem */
     gboolean may_hand_over;  /* it keeps every page that it has touched; one page size */
     gboolean is_handed_over; /* it ran when its page size was handed over to the kernel */
     GArray *cells;           /* HvCellRule: of a VM with guest cells; empty: not known */

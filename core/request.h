@@ -47,6 +47,7 @@ typedef struct {
     GArray *needs;        /* HvNeed; empty: the VM uses no huge pages */
     gboolean shared;      /* guest memory will be shared */
     gboolean needs_mount; /* libvirt needs a hugetlbfs mount of each size: not for memfd */
+    gboolean may_mount;   /* and a launch mount may keep pages for its files */
     gboolean keeps_pages; /* the VM has no way to give pages back while it runs */
     HvOpen open;          /* for settle.h */
     GArray *cells;        /* HvCellRule: what a device that is plugged later goes by; NULL: none */
