@@ -2,6 +2,7 @@
 #include "agent-connection.h"
 
 #include "agent-check.h"
+#include "agent-libvirt.h"
 #include "agent-say.h"
 #include "agent-slot.h"
 
@@ -18,11 +19,6 @@ struct AgentLibvirt {
     virConnectPtr connection; /* NULL: there is none now */
     gint64 retry_us;          /* not before; monotonic clock */
 };
-
-static void silence(void *opaque, virErrorPtr error)
-{
-    (void)opaque, (void)error; /* libvirt would print to stderr what we report ourselves */
-}
 
 /* The driver is still taking note that a killed run's VM has been ended; a VM of the same name
  * could not start meanwhile. */
@@ -51,7 +47,7 @@ AgentLibvirt *agent_libvirt_open(const char *uri, AgentEvents *events)
     g_autoptr(AgentLibvirt) libvirt = g_new0(AgentLibvirt, 1);
     GError *error = NULL;
     g_mutex_init(&libvirt->mutex);
-    virSetErrorFunc(NULL, silence);
+    agent_silence_libvirt();
     libvirt->events = events;
     libvirt->uri = g_strdup(uri);
     if (uri == NULL) {

@@ -6,9 +6,14 @@
 #include <libvirt/virterror.h>
 #include <string.h>
 
-static void silence(void *opaque, virErrorPtr error)
+static void ignore(void *opaque, virErrorPtr error)
 {
     (void)opaque, (void)error; /* libvirt would print to stderr what we report ourselves */
+}
+
+void agent_silence_libvirt(void)
+{
+    virSetErrorFunc(NULL, ignore);
 }
 
 void agent_set_libvirt_error(const char *what, GError **error)
@@ -32,7 +37,7 @@ static gboolean is_of_this_host(const char *uri)
 
 virConnectPtr agent_connect(const char *uri, gboolean is_read_only, GError **error)
 {
-    virSetErrorFunc(NULL, silence);
+    agent_silence_libvirt();
     if (!is_of_this_host(uri)) {
         g_autofree char *quoted = hv_quote(uri);
         hv_set_error(error, HV_ERROR_INVALID, NULL,

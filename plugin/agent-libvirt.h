@@ -8,6 +8,9 @@
 G_DEFINE_AUTO_CLEANUP_FREE_FUNC(virConnectPtr, virConnectClose, NULL)
 G_DEFINE_AUTO_CLEANUP_FREE_FUNC(virDomainPtr, virDomainFree, NULL)
 
+/* libvirt shall not print its errors by itself. */
+void agent_silence_libvirt(void);
+
 /* "WHAT: libvirt's last error" as HV_ERROR_SYSTEM. */
 void agent_set_libvirt_error(const char *what, GError **error);
 

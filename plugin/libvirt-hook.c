@@ -93,6 +93,8 @@ static gboolean adapt(Call *call, char **out_problem)
     const struct hugevm_plugin *plugin = call->door.plugin;
     struct hugevm_result *result = NULL;
     struct hugevm_error error = {.size = sizeof error};
+    if (plugin->size < sizeof *plugin) /* while one is being installed over the other */
+        return TRUE;
     int32_t code = plugin->adapt_incoming_xml(call->door.handle, &vm, &result, &error);
     if (code != HUGEVM_OK) {
         call->must_refuse = code == HUGEVM_ERROR_SHORTAGE;
