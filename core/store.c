@@ -284,7 +284,16 @@ static int lock_file(const HvStore *store, const char *name, gint64 deadline_us,
 int hv_store_lock_size(HvStore *store, guint64 size_kib, gint64 deadline_us, GError **error)
 {
     g_autofree char *name = g_strdup_printf("size-%" G_GUINT64_FORMAT ".lock", size_kib);
-    return lock_file(store, name, deadline_us, error);
+    g_autofree char *turn_name = g_strdup_printf("size-%" G_GUINT64_FORMAT ".turn", size_kib);
+    g_autoptr(GError) local = NULL;
+    /* Whoever waits is next. Else an agent that grows a pool in steps takes the lock again at
+     * once each time, and a libvirt that waits for the end of a VM waits for all of its growth. */
+    g_auto(HvFd) turn = lock_file(store, turn_name, deadline_us, &local);
+    if (turn < 0 && !g_error_matches(local, HV_ERROR, HV_ERROR_TIMEOUT)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return -1;
+    }
+    return lock_file(store, name, turn >= 0 ? deadline_us : 0, error);
 }
 
 /* *out_culprit: the file that a failure is about. */

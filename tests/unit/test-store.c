@@ -173,6 +173,41 @@ static void test_page_sizes_are_locked_apart(void)
     g_assert_cmpint(small, >=, 0);
 }
 
+#define GREEDY_ROUNDS 100
+static gint greedy_rounds; /* atomic */
+
+/* As an agent that grows a pool step by step: lets go of the lock, and takes it again at once. */
+static gpointer be_greedy(gpointer data)
+{
+    g_autoptr(HvStore) store = open_store(data);
+    while (g_atomic_int_get(&greedy_rounds) < GREEDY_ROUNDS) {
+        g_auto(HvFd) lock = hv_store_lock_size(store, 2048, seconds_from_now(10), NULL);
+        g_assert_cmpint(lock, >=, 0);
+        g_atomic_int_inc(&greedy_rounds);
+        g_usleep(5 * 1000);
+    }
+    return NULL;
+}
+
+static void test_who_waits_for_a_page_size_is_next(void)
+{
+    g_auto(StoreFixture) fixture;
+    fixture_init(&fixture);
+    g_autoptr(HvStore) store = open_store(&fixture);
+    g_atomic_int_set(&greedy_rounds, 0);
+    GThread *greedy = g_thread_new("greedy", be_greedy, &fixture);
+    while (g_atomic_int_get(&greedy_rounds) == 0)
+        g_usleep(1000);
+    for (guint i = 0; i < 3; i++) {
+        gint before = g_atomic_int_get(&greedy_rounds);
+        g_auto(HvFd) lock = hv_store_lock_size(store, 2048, seconds_from_now(10), NULL);
+        g_assert_cmpint(lock, >=, 0);
+        g_assert_cmpint(g_atomic_int_get(&greedy_rounds), <=, before + 3);
+    }
+    g_atomic_int_set(&greedy_rounds, GREEDY_ROUNDS);
+    g_thread_join(greedy);
+}
+
 static void test_locks_do_not_pass_to_programs_we_start(void)
 {
     g_auto(StoreFixture) fixture;
@@ -331,6 +366,8 @@ static void add_tests_of_locks(void)
     ADD("end-lets-go-of-the-lock", test_end_lets_go_of_the_lock);
     ADD("passed-deadline-still-tries-once", test_passed_deadline_still_tries_once);
     ADD("page-sizes-are-locked-apart", test_page_sizes_are_locked_apart);
+    g_test_add_func("/store/who waits for a page size is next",
+                    test_who_waits_for_a_page_size_is_next);
     ADD("locks-do-not-pass-to-programs-we-start", test_locks_do_not_pass_to_programs_we_start);
     ADD("threads-lose-nothing", test_threads_lose_nothing);
     ADD("processes-lose-nothing", test_processes_lose_nothing);
