@@ -508,18 +508,15 @@ static void test_last_huge_pages_of_a_vm(void)
     g_auto(Host) host = {0};
     host_without_vm(&host);
     for (guint is_reported = 0; is_reported < 2; is_reported++) {
-        static const char xml[] = "<memory model='dimm'><source><pagesize unit='MiB'>2</pagesize>"
-                                  "<nodemask>0</nodemask></source><target><size unit='MiB'>24"
-                                  "</size><node>0</node></target></memory>";
         mapped = (Mapped){.has_normal = TRUE};
         set_qemu(QEMU, UUID_A);
-        guint64 generation = plug(&host, xml);
+        guint64 generation = plug(&host, DIMM_OF_2M);
         map(0, 12);
-        report(&host, HV_PLUG_DONE, generation, xml);
+        report(&host, HV_PLUG_DONE, generation, DIMM_OF_2M);
         assert_claimed(12, 0);
         map(0, -12);
         if (is_reported)
-            report(&host, HV_PLUG_UNDONE, 0, xml);
+            report(&host, HV_PLUG_UNDONE, 0, DIMM_OF_2M);
         else
             recover(host.agent);
         assert_claimed(0, 0);
