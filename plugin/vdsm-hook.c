@@ -104,8 +104,7 @@ static const Point points[] = {
     {"after_vm_destroy", has_claim},
     {"after_vm_migrate_source", has_claim},
     {"after_vm_hibernate", has_claim},
-    {"before_memory_hotplug", is_plugged_with_pages, .needs_xml = TRUE, .may_refuse = TRUE,
-     .takes_edit = TRUE},
+    {"before_memory_hotplug", is_plugged_with_pages, .needs_xml = TRUE, .may_refuse = TRUE},
     {"after_memory_hotplug", has_claim, .needs_xml = TRUE},
 };
 
@@ -331,8 +330,7 @@ static int serve(const Point *point, const VdsmRequest *request)
     if (reply.problem != NULL)
         return fail(point, reply.problem);
     if (point->takes_edit && reply.changed_xml != NULL && !write_xml(&reply, &problem)) {
-        if (is_start(point))
-            take_back(request);
+        take_back(request);
         return fail(point, problem);
     }
     for (char **warning = reply.warnings; *warning != NULL; warning++)
