@@ -50,7 +50,8 @@ static void note_memory(AgentVm *vm)
         virDomainFree(domain);
 }
 
-/* A device has come, left or changed its size; alias: it may be of any kind. */
+/* A device has come, left or changed its size; alias: it may be of any kind. What is requested of
+ * one that has shrunk only its present XML says. */
 static void follow_memory(AgentVm *vm, const char *alias)
 {
     const struct hugevm_plugin *plugin = vm->shared->plugin;
@@ -63,7 +64,7 @@ static void follow_memory(AgentVm *vm, const char *alias)
     if (is_kib > was_kib)
         tell_memory(vm, plugin->after_memory_hotplug, is);
     else if (is_kib < was_kib)
-        tell_memory(vm, plugin->after_memory_hotunplug, was);
+        tell_memory(vm, plugin->after_memory_hotunplug, is != NULL ? is : was);
 }
 
 /* --- its end ------------------------------------------------------------------------------ */
