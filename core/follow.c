@@ -351,10 +351,10 @@ void hv_ledger_settle_device(const HvRoot *root, HvLedger *ledger, HvClaim *devi
 
 /* --- virtio-mem ------------------------------------------------------------------------------ */
 
-gboolean hv_qemu_has_one_virtio_mem(const HvRoot *root, const HvProcess *qemu)
+int hv_qemu_count_virtio_mem(const HvRoot *root, const HvProcess *qemu)
 {
     g_autoptr(HvResidence) residence = hv_residence_read(root, qemu, HV_NODE_UNKNOWN, NULL);
-    return residence != NULL && residence->knows_mappings && residence->n_unreserved == 1;
+    return residence != NULL && residence->knows_mappings ? (int)residence->n_unreserved : -1;
 }
 
 static guint64 elastic_kib(const HvClaim *claim)

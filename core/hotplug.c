@@ -136,7 +136,7 @@ static guint64 growth_kib(const HvStart *start, const HvLedger *ledger, const Hv
                           const HvMemoryDevice *device)
 {
     if (device->model == HV_MEMORY_VIRTIO_MEM && vm != NULL &&
-        hv_qemu_has_one_virtio_mem(start->agent->root, &start->qemu))
+        hv_qemu_count_virtio_mem(start->agent->root, &start->qemu) == 1)
         return hv_minus(device->memory_kib, hv_ledger_granted_kib(ledger, vm));
     return hv_minus(device->memory_kib, device->current_kib);
 }
@@ -227,6 +227,15 @@ static void settle_device(const HvAgent *agent, HvLedger *ledger, HvClaim *devic
         g_ptr_array_remove(ledger->claims, device);
 }
 
+/* virtio-mem was asked to shrink, or has been unplugged; TRUE if that changed anything. */
+static gboolean end_grant(const HvAgent *agent, HvLedger *ledger, HvClaim *vm,
+                          const HvMemoryDevice *asked)
+{
+    int count = hv_qemu_count_virtio_mem(agent->root, &vm->qemu);
+    return (count == 0 || count == 1) &&
+           hv_ledger_limit_granted(ledger, vm, count == 1 ? asked->memory_kib : 0);
+}
+
 /*
  * The look at QEMU settles what was plugged, if it can be taken; of virtio-mem the guest takes
  * its part later. What is still there after that was plugged where nobody can look, or
@@ -248,8 +257,8 @@ static gboolean end_plug(const HvAgent *agent, HvLedger *ledger, const HvVmRef *
         vm != NULL ? hv_ledger_follow_vm(agent->root, ledger, vm, HV_FOLLOW_SEEN) : HV_FOLLOWED_NOT;
     gboolean is_changed = is_known || followed == HV_FOLLOWED_CHANGED;
     if (end == HV_PLUG_UNDONE && asked->model == HV_MEMORY_VIRTIO_MEM &&
-        followed != HV_FOLLOWED_NOT && hv_qemu_has_one_virtio_mem(agent->root, &vm->qemu))
-        return hv_ledger_limit_granted(ledger, vm, asked->memory_kib) || is_changed;
+        followed != HV_FOLLOWED_NOT)
+        return end_grant(agent, ledger, vm, asked) || is_changed;
     if (end != HV_PLUG_DONE || !is_known)
         return is_changed;
     const HvVmRef *meant = asked->model == HV_MEMORY_VIRTIO_MEM ? ref : &same;

@@ -47,11 +47,11 @@ typedef enum {
  */
 HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm, HvFollowWhy why);
 
-/*
- * What the virtio-mem of a VM has been granted, taken by the guest or not. Of a VM with several
- * such devices nobody can tell which of them has what.
- */
-gboolean hv_qemu_has_one_virtio_mem(const HvRoot *root, const HvProcess *qemu);
+/* virtio-mem devices that QEMU maps; -1: that cannot be seen. Of a VM with several of them nobody
+ * can tell which has what. */
+int hv_qemu_count_virtio_mem(const HvRoot *root, const HvProcess *qemu);
+
+/* What the virtio-mem of a VM has been granted, taken by the guest or not. */
 guint64 hv_ledger_granted_kib(const HvLedger *ledger, const HvClaim *vm);
 
 /* So much is granted from now on: what is not taken is let go of. TRUE if that changed anything. */

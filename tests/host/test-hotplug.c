@@ -30,7 +30,8 @@ guint64 __wrap_hv_boot_seconds(void)
 typedef struct {
     guint64 pages[2];
     guint64 elastic_pages;
-    gboolean has_normal; /* and normal pages */
+    gboolean has_normal;     /* and normal pages */
+    gboolean has_no_elastic; /* no virtio-mem at all */
 } Mapped;
 
 static Mapped mapped;
@@ -49,14 +50,16 @@ static void show_memory(void)
                         "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
                         "VmFlags: rd wr mr mw me de ht\n",
                         (guint64)1 << 32, ((guint64)1 << 32) + kib * 1024, kib);
-    tree_printf(fake.directory, "/proc/2000/smaps",
-                "%s%s7f0000000000-7f0040000000 rw-p 00000000 00:1c 8 /dev/hugepages/b\n"
-                "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
-                "VmFlags: rd wr mr mw me de nr ht\n",
+    g_autofree char *elastic =
+        g_strdup_printf("7f0000000000-7f0040000000 rw-p 00000000 00:1c 8 /dev/hugepages/b\n"
+                        "KernelPageSize: 2048 kB\nPrivate_Hugetlb: %" G_GUINT64_FORMAT " kB\n"
+                        "VmFlags: rd wr mr mw me de nr ht\n",
+                        elastic_kib);
+    tree_printf(fake.directory, "/proc/2000/smaps", "%s%s%s",
                 mapped.has_normal ? "10000000-20000000 rw-p 00000000 00:00 0\n"
                                     "KernelPageSize: 4 kB\nVmFlags: rd wr mr mw me ac\n"
                                   : "",
-                kib > 0 ? fixed : "", elastic_kib);
+                kib > 0 ? fixed : "", mapped.has_no_elastic ? "" : elastic);
     tree_printf(fake.directory, "/proc/2000/numa_maps",
                 "100000000 default file=/a huge dirty=1 N0=%" G_GUINT64_FORMAT
                 " N1=%" G_GUINT64_FORMAT " kernelpagesize_kB=2048\n"
@@ -580,6 +583,22 @@ static void test_virtio_mem_grows_as_the_guest_takes_it(void)
     end_vm(&host);
 }
 
+/* Its host has not seen that less was requested of it before it went. */
+static void test_virtio_mem_that_is_gone_is_granted_nothing(void)
+{
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 generation = plug(&host, GROW("0", "16"));
+    report(&host, HV_PLUG_DONE, generation, GROW("0", "16"));
+    assert_claimed(60, 8);
+    mapped.has_no_elastic = TRUE;
+    show_memory();
+    report(&host, HV_PLUG_UNDONE, 0, GROW("0", "16"));
+    assert_claimed(60, 0);
+    assert_counts(1, SIZE_2M, 30, 0, 0);
+    end_vm(&host);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -618,5 +637,7 @@ int main(int argc, char **argv)
                     test_first_huge_pages_of_a_vm_are_seen);
     g_test_add_func("/hotplug/virtio-mem grows as the guest takes it",
                     test_virtio_mem_grows_as_the_guest_takes_it);
+    g_test_add_func("/hotplug/a virtio-mem that is gone is granted nothing",
+                    test_virtio_mem_that_is_gone_is_granted_nothing);
     return g_test_run();
 }
