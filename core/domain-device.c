@@ -55,6 +55,7 @@ static gboolean read_amounts(const xmlNode *target, HvMemoryDevice *device, GErr
     device->memory_kib = device->size_kib;
     if (device->model != HV_MEMORY_VIRTIO_MEM)
         return TRUE;
+    device->is_live = current != NULL;
     return hv_domain_scaled_text(hv_dom_child(target, "requested"),
                                  "the requested size of a memory device", &device->memory_kib,
                                  error) &&

@@ -60,7 +60,8 @@ typedef struct {
     HvMemoryModel model;
     guint64 memory_kib;  /* dimm: size; virtio-mem: requested */
     guint64 size_kib;    /* what it may become */
-    guint64 current_kib; /* of a live virtio-mem: what it has; else 0 */
+    gboolean is_live;    /* virtio-mem of a VM that runs: current_kib is what it has */
+    guint64 current_kib; /* else 0 */
     guint64 page_kib;    /* source/pagesize; 0: as its target cell */
     int cell;            /* target/node; -1 where absent */
     HvNodeSet nodes;     /* source/nodemask, else any (the cell's binding is looked up later) */

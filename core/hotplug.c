@@ -135,7 +135,7 @@ static gboolean check_runs(const HvStart *start, const HvClaim *vm, GError **err
 static guint64 growth_kib(const HvStart *start, const HvLedger *ledger, const HvClaim *vm,
                           const HvMemoryDevice *device)
 {
-    if (device->model == HV_MEMORY_VIRTIO_MEM && vm != NULL &&
+    if (device->is_live && vm != NULL &&
         hv_qemu_count_virtio_mem(start->agent->root, &start->qemu) == 1)
         return hv_minus(device->memory_kib, hv_ledger_granted_kib(ledger, vm));
     return hv_minus(device->memory_kib, device->current_kib);

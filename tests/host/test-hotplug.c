@@ -583,6 +583,24 @@ static void test_virtio_mem_grows_as_the_guest_takes_it(void)
     end_vm(&host);
 }
 
+/* What the first one has been granted is not the second one's. */
+static void test_second_virtio_mem_gets_pages_of_its_own(void)
+{
+    static const char second[] =
+        "<memory model='virtio-mem'><source><pagesize unit='MiB'>2</pagesize></source><target>"
+        "<size unit='MiB'>1024</size><requested unit='MiB'>16</requested><node>1</node></target>"
+        "</memory>";
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 generation = plug(&host, GROW("0", "16"));
+    take(8);
+    report(&host, HV_PLUG_DONE, generation, GROW("0", "16"));
+    assert_claimed(68, 0);
+    plug(&host, second);
+    assert_claimed(68, 8);
+    end_vm(&host);
+}
+
 /* Its host has not seen that less was requested of it before it went. */
 static void test_virtio_mem_that_is_gone_is_granted_nothing(void)
 {
@@ -637,6 +655,8 @@ int main(int argc, char **argv)
                     test_first_huge_pages_of_a_vm_are_seen);
     g_test_add_func("/hotplug/virtio-mem grows as the guest takes it",
                     test_virtio_mem_grows_as_the_guest_takes_it);
+    g_test_add_func("/hotplug/a second virtio-mem gets pages of its own",
+                    test_second_virtio_mem_gets_pages_of_its_own);
     g_test_add_func("/hotplug/a virtio-mem that is gone is granted nothing",
                     test_virtio_mem_that_is_gone_is_granted_nothing);
     return g_test_run();
