@@ -351,9 +351,10 @@ void hv_ledger_settle_device(const HvRoot *root, HvLedger *ledger, HvClaim *devi
 
 /* --- virtio-mem ------------------------------------------------------------------------------ */
 
-int hv_qemu_count_virtio_mem(const HvRoot *root, const HvProcess *qemu)
+int hv_qemu_count_virtio_mem(const HvRoot *root, const HvProcess *qemu, guint64 *out_size_kib)
 {
     g_autoptr(HvResidence) residence = hv_residence_read(root, qemu, HV_NODE_UNKNOWN, NULL);
+    *out_size_kib = residence != NULL ? residence->unreserved_kib : 0;
     return residence != NULL && residence->knows_mappings ? (int)residence->n_unreserved : -1;
 }
 

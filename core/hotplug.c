@@ -135,8 +135,9 @@ static gboolean check_runs(const HvStart *start, const HvClaim *vm, GError **err
 static guint64 growth_kib(const HvStart *start, const HvLedger *ledger, const HvClaim *vm,
                           const HvMemoryDevice *device)
 {
+    guint64 size_kib;
     if (device->is_live && vm != NULL &&
-        hv_qemu_count_virtio_mem(start->agent->root, &start->qemu) == 1)
+        hv_qemu_count_virtio_mem(start->agent->root, &start->qemu, &size_kib) == 1)
         return hv_minus(device->memory_kib, hv_ledger_granted_kib(ledger, vm));
     return hv_minus(device->memory_kib, device->current_kib);
 }
@@ -227,13 +228,18 @@ static void settle_device(const HvAgent *agent, HvLedger *ledger, HvClaim *devic
         g_ptr_array_remove(ledger->claims, device);
 }
 
-/* virtio-mem was asked to shrink, or has been unplugged; TRUE if that changed anything. */
+/*
+ * virtio-mem was asked to shrink, or has been unplugged: then one that is still there is another,
+ * of which nothing is said. TRUE if that changed anything.
+ */
 static gboolean end_grant(const HvAgent *agent, HvLedger *ledger, HvClaim *vm,
                           const HvMemoryDevice *asked)
 {
-    int count = hv_qemu_count_virtio_mem(agent->root, &vm->qemu);
-    return (count == 0 || count == 1) &&
-           hv_ledger_limit_granted(ledger, vm, count == 1 ? asked->memory_kib : 0);
+    guint64 size_kib;
+    int count = hv_qemu_count_virtio_mem(agent->root, &vm->qemu, &size_kib);
+    gboolean is_it = count == 1 && size_kib == asked->size_kib;
+    return (is_it || count == 0) &&
+           hv_ledger_limit_granted(ledger, vm, is_it ? asked->memory_kib : 0);
 }
 
 /*

@@ -47,9 +47,9 @@ typedef enum {
  */
 HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm, HvFollowWhy why);
 
-/* virtio-mem devices that QEMU maps; -1: that cannot be seen. Of a VM with several of them nobody
- * can tell which has what. */
-int hv_qemu_count_virtio_mem(const HvRoot *root, const HvProcess *qemu);
+/* virtio-mem devices that QEMU maps, and what they may become together; -1: that cannot be seen.
+ * Of a VM with several of them nobody can tell which has what. */
+int hv_qemu_count_virtio_mem(const HvRoot *root, const HvProcess *qemu, guint64 *out_size_kib);
 
 /* What the virtio-mem of a VM has been granted, taken by the guest or not. */
 guint64 hv_ledger_granted_kib(const HvLedger *ledger, const HvClaim *vm);

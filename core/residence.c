@@ -203,6 +203,7 @@ static void add_mappings(HvResidence *residence, const GArray *mappings)
             hv_placed_add(residence->unreserved, HV_NODE_UNKNOWN, mapping->page_kib,
                           promised_kib(mapping) / mapping->page_kib);
             residence->n_unreserved++;
+            residence->unreserved_kib = hv_plus(residence->unreserved_kib, mapping->size_kib);
         }
         if (!may_be_guest_memory(mapping))
             continue;

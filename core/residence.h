@@ -21,6 +21,7 @@ typedef struct {
                            without reservation what it has touched */
     GArray *unreserved; /* HvPlacedPages without node: of mapped, those without reservation */
     guint n_unreserved; /* such mappings */
+    guint64 unreserved_kib;  /* their sizes, touched or not */
     gboolean knows_mappings; /* else mapped is no more than what is there */
 
     /* Large mappings on normal pages: guest memory, if there is any beside the huge pages. */

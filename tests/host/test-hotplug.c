@@ -617,6 +617,22 @@ static void test_virtio_mem_that_is_gone_is_granted_nothing(void)
     end_vm(&host);
 }
 
+static void test_virtio_mem_that_is_gone_takes_nothing_from_another(void)
+{
+    static const char other[] =
+        "<memory model='virtio-mem'><source><pagesize unit='MiB'>2</pagesize></source><target>"
+        "<size unit='MiB'>512</size><requested unit='MiB'>0</requested><current unit='MiB'>0"
+        "</current><node>1</node></target></memory>";
+    g_auto(Host) host = {0};
+    host_begin(&host);
+    guint64 generation = plug(&host, GROW("0", "16"));
+    report(&host, HV_PLUG_DONE, generation, GROW("0", "16"));
+    report(&host, HV_PLUG_UNDONE, 0, other);
+    assert_claimed(60, 8);
+    assert_counts(1, SIZE_2M, 38, 8, 0);
+    end_vm(&host);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -659,5 +675,7 @@ int main(int argc, char **argv)
                     test_second_virtio_mem_gets_pages_of_its_own);
     g_test_add_func("/hotplug/a virtio-mem that is gone is granted nothing",
                     test_virtio_mem_that_is_gone_is_granted_nothing);
+    g_test_add_func("/hotplug/a virtio-mem that is gone takes nothing from another",
+                    test_virtio_mem_that_is_gone_takes_nothing_from_another);
     return g_test_run();
 }
