@@ -367,6 +367,12 @@ static gboolean may_keep_mount(const HvLaunchMount *mount, gconstpointer ledger)
     return hv_custody_may_keep_mount(ledger, mount);
 }
 
+void hv_custody_sweep_elsewhere(const HvRoot *root, const HvLedger *ledger)
+{
+    if (hv_root_is_machine(root))
+        hv_launch_mount_detach_elsewhere(root, may_keep_mount, ledger);
+}
+
 gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **error)
 {
     if (!hv_root_is_machine(root))
@@ -386,7 +392,7 @@ gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **e
             may_have_copies |= hv_launch_mount_detach(mount->path) == 0 && !mount->is_propagated;
     }
     if (may_have_copies)
-        hv_launch_mount_detach_elsewhere(root, may_keep_mount, ledger);
+        hv_custody_sweep_elsewhere(root, ledger);
     const char *remedy = hint_about_vault(errsv);
     if (errsv != 0)
         hv_set_error(error, code_about_vault(errsv),

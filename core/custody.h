@@ -52,6 +52,13 @@ gboolean hv_custody_keeps(const HvRoot *root, const HvClaim *claim, const char *
  */
 gboolean hv_custody_sweep(const HvRoot *root, const HvLedger *ledger, GError **error);
 
+/*
+ * Looks for copies of launch mounts in the mount namespaces of all processes, and takes away those
+ * that no claim is entitled to. A sweep does so by itself where it detaches one whose copies the
+ * kernel leaves; this is for what a killed one has left, and costs a walk through /proc.
+ */
+void hv_custody_sweep_elsewhere(const HvRoot *root, const HvLedger *ledger);
+
 /* Is some claim entitled to it? What is not, a sweep takes away. */
 gboolean hv_custody_may_keep_guard(const HvLedger *ledger, const HvGuard *guard);
 gboolean hv_custody_may_keep_mount(const HvLedger *ledger, const HvLaunchMount *mount);

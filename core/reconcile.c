@@ -45,6 +45,8 @@ static gboolean set_right(const HvAgent *agent, HvStore *store, HvTransaction *e
         return FALSE;
     g_autoptr(GError) local = NULL;
     gboolean is_swept = hv_custody_sweep(agent->root, transaction->ledger, &local);
+    if (must_sweep)
+        hv_custody_sweep_elsewhere(agent->root, transaction->ledger);
     g_clear_pointer(&transaction, hv_transaction_end);
     if (!hv_give_back_if_idle(agent, store, error))
         return FALSE;

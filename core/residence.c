@@ -22,7 +22,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAPS_MAX_BYTES (64 * 1024 * 1024)
+/* Some 20 000 mappings: a QEMU has hundreds, and the ledger may be locked meanwhile. */
+#define MAPS_MAX_BYTES (16 * 1024 * 1024)
 
 /* QEMU's own heaps and stacks are smaller as a rule, guest memory is larger. */
 #define LARGE_KIB ((guint64)64 * 1024)

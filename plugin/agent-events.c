@@ -139,6 +139,8 @@ gboolean agent_events_subscribe(AgentEvents *events, virConnectPtr connection)
     }
     g_atomic_int_set(&events->is_lost, 0);
     virConnectRegisterCloseCallback(connection, on_close, events, NULL); /* embedded: has none */
+    if (virConnectIsAlive(connection) == 0) /* it went before anybody listened */
+        on_close(connection, VIR_CONNECT_CLOSE_REASON_ERROR, events);
     return TRUE;
 }
 

@@ -126,7 +126,8 @@ static void before_vm_migrate_destination(Call *call)
  */
 static void before_vm_dehibernate(Call *call)
 {
-    const struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = call->request.uuid};
+    const struct hugevm_vm_ref vm = {
+        .size = sizeof vm, .flags = HUGEVM_VM_REF_OWN_CLAIM, .uuid = call->request.uuid};
     begin(call, call->door.plugin->before_vm_dehibernate,
           HUGEVM_VM_ADOPT_CLAIM | HUGEVM_VM_CANNOT_EDIT_XML);
     if (call->reply.problem != NULL)
