@@ -280,7 +280,7 @@ HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm
         for (guint i = 0; i < sizes->len; i++) {
             guint64 size_kib = g_array_index(sizes, guint64, i);
             guint64 elastic = hv_placed_pages(residence->unreserved, size_kib);
-            guint64 fixed = hv_minus(hv_placed_pages(residence->mapped, size_kib), elastic);
+            guint64 fixed = hv_placed_pages(residence->reserved, size_kib);
             is_changed |= follow_kind(ledger, vm, &(Kind){size_kib, FALSE}, fixed, why);
             is_changed |= follow_kind(ledger, vm, &(Kind){size_kib, TRUE}, elastic, why);
         }

@@ -47,6 +47,7 @@ HvResidence *hv_residence_new(void)
     residence->knows_nodes = TRUE;
     residence->placed = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     residence->mapped = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
+    residence->reserved = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     residence->unreserved = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     residence->normal = g_array_new(FALSE, TRUE, sizeof(HvPlacedPages));
     return residence;
@@ -58,6 +59,7 @@ void hv_residence_free(HvResidence *residence)
         return;
     g_array_unref(residence->placed);
     g_array_unref(residence->mapped);
+    g_array_unref(residence->reserved);
     g_array_unref(residence->unreserved);
     g_array_unref(residence->normal);
     g_free(residence);
@@ -186,11 +188,20 @@ static gboolean may_be_guest_memory(const Mapping *mapping)
     return !mapping->is_huge && mapping->is_data && mapping->size_kib >= LARGE_KIB;
 }
 
-/* virtio-mem maps all that it may become, and has what it has touched. */
-static guint64 promised_kib(const Mapping *mapping)
+static void add_huge(HvResidence *residence, const Mapping *mapping)
 {
-    return mapping->is_unreserved ? hv_plus(mapping->hugetlb_kib[0], mapping->hugetlb_kib[1])
-                                  : mapping->size_kib;
+    guint64 pages = mapping->size_kib / mapping->page_kib;
+    guint64 touched_kib = hv_plus(mapping->hugetlb_kib[0], mapping->hugetlb_kib[1]);
+    hv_placed_add(residence->mapped, HV_NODE_UNKNOWN, mapping->page_kib, pages);
+    if (!mapping->is_unreserved) {
+        hv_placed_add(residence->reserved, HV_NODE_UNKNOWN, mapping->page_kib, pages);
+        return;
+    }
+    /* virtio-mem maps all that it may become, and has what it has touched */
+    hv_placed_add(residence->unreserved, HV_NODE_UNKNOWN, mapping->page_kib,
+                  touched_kib / mapping->page_kib);
+    residence->unreserved_kib = hv_plus(residence->unreserved_kib, mapping->size_kib);
+    residence->n_unreserved++;
 }
 
 static void add_mappings(HvResidence *residence, const GArray *mappings)
@@ -198,14 +209,7 @@ static void add_mappings(HvResidence *residence, const GArray *mappings)
     for (guint i = 0; i < mappings->len; i++) {
         const Mapping *mapping = &g_array_index(mappings, Mapping, i);
         if (mapping->is_huge && mapping->page_kib > 0)
-            hv_placed_add(residence->mapped, HV_NODE_UNKNOWN, mapping->page_kib,
-                          promised_kib(mapping) / mapping->page_kib);
-        if (mapping->is_huge && mapping->page_kib > 0 && mapping->is_unreserved) {
-            hv_placed_add(residence->unreserved, HV_NODE_UNKNOWN, mapping->page_kib,
-                          promised_kib(mapping) / mapping->page_kib);
-            residence->n_unreserved++;
-            residence->unreserved_kib = hv_plus(residence->unreserved_kib, mapping->size_kib);
-        }
+            add_huge(residence, mapping);
         if (!may_be_guest_memory(mapping))
             continue;
         residence->normal_mapped_kib = hv_plus(residence->normal_mapped_kib, mapping->size_kib);

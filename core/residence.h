@@ -17,9 +17,9 @@ typedef struct {
 typedef struct {
     gboolean knows_nodes;
     GArray *placed;     /* HvPlacedPages: huge pages that it has touched, ascending (node, size) */
-    GArray *mapped;     /* HvPlacedPages without node: all that it maps, touched or not; of mappings
-                           without reservation what it has touched */
-    GArray *unreserved; /* HvPlacedPages without node: of mapped, those without reservation */
+    GArray *mapped;     /* HvPlacedPages without node: all that it maps, touched or not */
+    GArray *reserved;   /* HvPlacedPages without node: of mapped, what the kernel keeps for it */
+    GArray *unreserved; /* HvPlacedPages without node: what it has touched of the rest */
     guint n_unreserved; /* such mappings */
     guint64 unreserved_kib;  /* their sizes, touched or not */
     gboolean knows_mappings; /* else mapped is no more than what is there */

@@ -87,7 +87,8 @@ static gboolean find_name(const HvRoot *root, const char *name, HvVerifyView *vi
     g_autofree char *quoted = hv_quote(name);
     for (guint i = 0; i < view->ledger->claims->len; i++) {
         const HvClaim *claim = g_ptr_array_index(view->ledger->claims, i);
-        if (claim->state == HV_CLAIM_DRAINING || g_strcmp0(claim->name, name) != 0)
+        if (claim->state == HV_CLAIM_DRAINING || claim->device_of != NULL ||
+            g_strcmp0(claim->name, name) != 0)
             continue;
         if (view->claim != NULL) {
             hv_set_error(error, HV_ERROR_SYSTEM, "name it by its UUID",
@@ -121,6 +122,18 @@ static gboolean find_target(const HvRoot *root, const char *target, HvVerifyView
 
 /* --------------------------------------------------------------------------------------------- */
 
+/* The VM's own, and what its virtio-mem has been granted and not taken yet. */
+static GArray *needs_of(const HvVerifyView *view)
+{
+    GArray *needs = g_array_copy(view->claim->needs);
+    for (guint i = 0; i < view->ledger->claims->len; i++) {
+        const HvClaim *claim = g_ptr_array_index(view->ledger->claims, i);
+        if (g_strcmp0(claim->device_of, view->claim->uuid) == 0 && claim->since_s == 0)
+            g_array_append_vals(needs, claim->needs->data, claim->needs->len);
+    }
+    return needs;
+}
+
 HvVerifyView *hv_verify_read(const HvRoot *root, const char *target, GError **error)
 {
     g_autoptr(HvVerifyView) view = g_new0(HvVerifyView, 1);
@@ -135,7 +148,9 @@ HvVerifyView *hv_verify_read(const HvRoot *root, const char *target, GError **er
     view->residence = hv_residence_read(root, &view->process, only_node, error);
     if (view->residence == NULL)
         return NULL;
-    if (view->claim != NULL)
-        view->verdict = hv_verify(view->claim->needs, view->residence);
+    if (view->claim == NULL)
+        return g_steal_pointer(&view);
+    g_autoptr(GArray) needs = needs_of(view);
+    view->verdict = hv_verify(needs, view->residence);
     return g_steal_pointer(&view);
 }
