@@ -18,10 +18,11 @@ import time
 
 import harness
 import traces
-from harness import (DYNAMIC, Failure, check, end_process, free, holds, is_alive, pools,
+from harness import (DYNAMIC, STATIC, Failure, check, end_process, free, holds, is_alive, pools,
                      pools_become, read, same, set_total, total, until, write)
 from installed_host import HOOKS, LOCK, SCRATCH
 from libvirt_host import HOOK, huge, recorded, run, script
+from two_hosts import Peer
 
 VMS = 20
 MEMORY_MIB = 32
@@ -140,6 +141,23 @@ def with_dimm(bench, host, vm):
     same(pools()[2048][1], free_before - DIMM_MIB // 2, "free pages after the DIMM")
 
 
+def migrated(bench, host, peer, vm):
+    """To a host that resizes nothing: there the VM is on the administrator's free pages."""
+    sockets = f"{bench.directory}/sockets"
+    os.makedirs(sockets)
+    os.chmod(sockets, 0o777)
+    grown = total() - STATIC_PAGES
+    host.virsh("migrate", "--live", vm.uuid, peer.uri, "--migrateuri", f"unix://{sockets}/peer",
+               status=0)
+    same(peer.claims(), [(vm.uuid, "running")], "claims of the other host")
+    host.wait_gone(vm)
+    until(lambda: vm.uuid not in [claim["uuid"] for claim in recorded()], "the claim to go", 10)
+    print(f"# migrated: {grown - (total() - STATIC_PAGES)} pages were given back here")
+    peer.virsh("destroy", vm.uuid, status=0)
+    until(lambda: not peer.claims(), "the other host to let go", 10)
+    same(peer.findings(), [], "what audit finds there")
+
+
 def ended_in_order(host, vms):
     def end(numbered):
         i, vm = numbered
@@ -189,7 +207,7 @@ def starts_overlap(bench, host):
 
 
 def a_hosts_life(bench, host):
-    """20 VMs, half of them killed, libvirtd killed, restarted, one saved, a DIMM: all comes back"""
+    """20 VMs, half of them killed, libvirtd restarted, one saved, one moved, a DIMM: all is back"""
     set_total(STATIC_PAGES)
     before, begin = pools(), time.monotonic()
     # the first start probes QEMU, for seconds: not what is to be interrupted
@@ -218,10 +236,14 @@ def a_hosts_life(bench, host):
     saved_and_restored(bench, host, others[0])
     with_dimm(bench, host, others[1])
     print(f"# saved, restored, DIMM: {time.monotonic() - begin:.1f} s")
+    with contextlib.closing(Peer("peer")) as peer:
+        peer.conf(STATIC)
+        migrated(bench, host, peer, others[2])
+    print(f"# migrated: {time.monotonic() - begin:.1f} s")
     during = bench.ctl("audit", "-c", "qemu:///system")
     print(f"# audit: {during.returncode} {during.stdout.strip()}")
     start_all(host, victims[:2])
-    ended_in_order(host, others + victims[:2])
+    ended_in_order(host, others[:2] + others[3:] + victims[:2])
     pools_become(before)
     nothing_left(bench, before)
     print(f"# all ended: {time.monotonic() - begin:.1f} s")
