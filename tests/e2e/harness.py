@@ -457,6 +457,31 @@ def run_case(number, case):
     return problem is None
 
 
+UNSEEN_QEMU = """import mmap, sys
+pages = int(sys.argv[1])
+memory = pages and mmap.mmap(-1, pages << 21, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | 0x40000)
+for i in range(pages):
+    memory[i << 21] = 1
+print("mapped", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def unseen_qemu(pages):
+    """So many pages of 2 MiB are in use, as by the QEMU of a VM whose process cannot be seen."""
+    process = subprocess.Popen([sys.executable, "-c", UNSEEN_QEMU, str(pages)], text=True,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        same(process.stdout.readline(), "mapped\n", "it says")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
 def main(cases):
     """usage: test-THEME.py HUGEVMCTL HUGEVM.SO [WORD]: only cases with that word in their names."""
     global ctl, module

@@ -38,8 +38,8 @@ def whole_life(bench, owner):
         generations.append(claimed(bench, "claimed")["generation"])
         same(free(), NEED, "free pages before QEMU")
         vm.launch(xml)
-        state = "claimed" if owner == "vdsm" else "running"
-        generations.append(claimed(bench, state, owner=owner)["generation"])
+        # without a hook that says so, whoever asks sees that QEMU has its pages
+        generations.append(claimed(bench, "running", owner=owner)["generation"])
 
     vm.start(launch)
     claim = claimed(bench, "running", owner=owner)
