@@ -36,7 +36,7 @@ NEED = 32  # pages of 2 MiB of a VM with 64 MiB
 STATICS = (0, 20)
 ERRORS = ("EIO", "EACCES", "ENOSPC", "ENOMEM", "EMFILE")
 KILL = "kill"
-FILES = re.compile(r"ledger\.json|ledger\.copy\.json|ledger\.lock|size-\d+\.lock|embed|vault")
+FILES = re.compile(r"ledger\.json|ledger\.copy\.json|ledger\.lock|size-\d+\.(lock|turn)|embed|vault")
 MANY = 1000 if FULL else 5  # failures after which a road is given up
 
 
