@@ -406,7 +406,7 @@ def no_room_for_ledger(bench):
             room = [start_in(bench, machine, f"size={pages * 4}k", "size=1m")
                     for pages in range(1, 9)]
             inodes = [start_in(bench, machine, f"size=1m,nr_inodes={n}", "size=1m,nr_inodes=100")
-                      for n in range(2, 9)]
+                      for n in range(2, 11)]
         for name, results in (("pages", room), ("inodes", inodes)):
             print(f"# beside {static_pages} static pages, with 1, 2, ... {name}: {results}")
             check(not results[0] and results[-1], f"the {name} make no difference: {results}")
