@@ -120,7 +120,9 @@ def configuration_breaks(bench, host):
     qemu = host.start(vm)
     with replaced(CONF, BROKEN):
         host.libvirtd.restart()
-        until(lambda: host.has(vm), "the VM in libvirt's list", 30, 0.1)
+        # a libvirtd lists its VMs before it has reconnected to them
+        until(lambda: host.virsh("qemu-monitor-command", vm.uuid, "--hmp",
+                                 "info status").returncode == 0, "libvirt to reach its VM", 30, 0.1)
         check(is_alive(qemu), "the VM has died")
         same((pages_now(), len(recorded())), ((NEED, 0), 1), "pages and claims while it runs")
         host.destroy(vm)
