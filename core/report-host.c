@@ -10,26 +10,13 @@
 #include "store.h"
 #include "zones.h"
 
-/* No ledger yet: nothing is claimed. */
-static HvLedger *read_ledger(const HvAgent *agent, GError **error)
-{
-    g_autoptr(GError) local = NULL;
-    g_autoptr(HvStore) store = hv_store_open(agent->root, FALSE, &local);
-    if (store != NULL)
-        return hv_store_read(store, error);
-    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
-        return hv_ledger_new();
-    g_propagate_error(error, g_steal_pointer(&local));
-    return NULL;
-}
-
 HvHostView *hv_host_view_read(const HvAgent *agent, GError **error)
 {
     g_autoptr(HvHostView) view = g_new0(HvHostView, 1);
     view->settings = hv_settings_load(agent->root, (const char *const *)agent->conf_files, error);
     if (view->settings == NULL)
         return NULL;
-    view->ledger = read_ledger(agent, error);
+    view->ledger = hv_ledger_read(agent->root, error);
     if (view->ledger == NULL)
         return NULL;
     view->snapshot = hv_snapshot_read(agent->root, error);

@@ -54,17 +54,9 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     if (start.outcome->request == NULL)
         return g_steal_pointer(&start.outcome);
 
-    g_autoptr(GError) local = NULL;
-    g_autoptr(HvLedger) ledger = NULL;
-    g_autoptr(HvStore) store = hv_store_open(agent->root, FALSE, &local);
-    if (store != NULL)
-        ledger = hv_store_read(store, &local);
-    else if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
-        ledger = hv_ledger_new();
-    if (ledger == NULL) {
-        g_propagate_error(error, g_steal_pointer(&local));
+    g_autoptr(HvLedger) ledger = hv_ledger_read(agent->root, error);
+    if (ledger == NULL)
         return NULL;
-    }
     /* as a start would; only this copy changes. Intents: a start settles them first */
     hv_ledger_prune(agent->root, ledger);
     g_array_set_size(ledger->intents, 0);

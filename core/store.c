@@ -189,6 +189,18 @@ HvLedger *hv_store_read(HvStore *store, GError **error)
     return ledger;
 }
 
+HvLedger *hv_ledger_read(const HvRoot *root, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(HvStore) store = hv_store_open(root, FALSE, &local);
+    if (store != NULL)
+        return hv_store_read(store, error);
+    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
+        return hv_ledger_new();
+    g_propagate_error(error, g_steal_pointer(&local));
+    return NULL;
+}
+
 /* Keeps a damaged ledger under a name of its own, for whoever wants to know. */
 static void set_aside(const HvStore *store, const char *name, char **out_new_name)
 {

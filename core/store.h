@@ -32,6 +32,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvStore, hv_store_free)
  */
 HvLedger *hv_store_read(HvStore *store, GError **error);
 
+/* The same for whoever only looks: where there is no store yet, nothing is claimed. No lock. */
+HvLedger *hv_ledger_read(const HvRoot *root, GError **error);
+
 typedef struct {
     HvStore *store;
     HvLedger *ledger;

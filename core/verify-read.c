@@ -23,18 +23,6 @@ void hv_verify_view_free(HvVerifyView *view)
     g_free(view);
 }
 
-static HvLedger *read_ledger(const HvRoot *root, GError **error)
-{
-    g_autoptr(GError) local = NULL;
-    g_autoptr(HvStore) store = hv_store_open(root, FALSE, &local);
-    if (store != NULL)
-        return hv_store_read(store, error);
-    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
-        return hv_ledger_new();
-    g_propagate_error(error, g_steal_pointer(&local));
-    return NULL;
-}
-
 /* --- whom the words mean --------------------------------------------------------------------- */
 
 static gboolean find_process(const HvRoot *root, guint64 pid, HvVerifyView *view, GError **error)
@@ -137,7 +125,7 @@ static GArray *needs_of(const HvVerifyView *view)
 HvVerifyView *hv_verify_read(const HvRoot *root, const char *target, GError **error)
 {
     g_autoptr(HvVerifyView) view = g_new0(HvVerifyView, 1);
-    view->ledger = read_ledger(root, error);
+    view->ledger = hv_ledger_read(root, error);
     if (view->ledger == NULL || !find_target(root, target, view, error))
         return NULL;
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(root, error);

@@ -27,14 +27,7 @@ static void recover_as_root(const HvAgent *agent)
 HvLedger *cmd_open_ledger(const HvAgent *agent, GError **error)
 {
     recover_as_root(agent);
-    g_autoptr(GError) local = NULL;
-    g_autoptr(HvStore) store = hv_store_open(agent->root, FALSE, &local);
-    if (store != NULL)
-        return hv_store_read(store, error);
-    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT))
-        return hv_ledger_new();
-    g_propagate_error(error, g_steal_pointer(&local));
-    return NULL;
+    return hv_ledger_read(agent->root, error);
 }
 
 int cmd_claims(const CmdGlobals *globals, int argc, char **argv)
