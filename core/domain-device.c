@@ -82,8 +82,10 @@ static gboolean read_cell(const xmlNode *target, HvMemoryDevice *device, GError 
 gboolean hv_domain_read_device(const xmlNode *node, HvMemoryDevice *device, GError **error)
 {
     const xmlNode *target = hv_dom_child(node, "target");
-    return parse_model(node, &device->model, error) && read_source(node, device, error) &&
-           read_amounts(target, device, error) && read_cell(target, device, error);
+    return parse_model(node, &device->model, error) &&
+           hv_domain_access(node, "access", &device->access, error) &&
+           read_source(node, device, error) && read_amounts(target, device, error) &&
+           read_cell(target, device, error);
 }
 
 gboolean hv_memory_device_parse(const char *xml, gsize xml_bytes, HvMemoryDevice *out_device,

@@ -14,37 +14,20 @@
 
 #include "domain-device.h"
 #include "domain-rules.h"
+#include "domain-traits.h"
 #include "domain-value.h"
 #include "error.h"
 #include "page-size.h"
 
 #include <string.h>
 
-typedef enum { ACCESS_UNSET, ACCESS_PRIVATE, ACCESS_SHARED } Access;
-
 typedef struct {
     HvDomain *domain;
     const HvDom *dom;
     HvRules *rules;
     HvNodeSet cell_ids;
-    Access access;
     guint64 devices_kib; /* sum of the devices' full sizes */
 } Walk;
-
-static gboolean read_access(const xmlNode *node, const char *attribute, Access *out_access,
-                            GError **error)
-{
-    g_autofree char *mode = hv_dom_attribute(node, attribute);
-    if (mode == NULL)
-        return TRUE;
-    if (strcmp(mode, "shared") != 0 && strcmp(mode, "private") != 0) {
-        g_autofree char *quoted = hv_quote(mode);
-        return hv_domain_bad(error, "%s of <%s> is %s; it can be shared or private", attribute,
-                             (const char *)node->name, quoted);
-    }
-    *out_access = strcmp(mode, "shared") == 0 ? ACCESS_SHARED : ACCESS_PRIVATE;
-    return TRUE;
-}
 
 static gboolean read_hugepages(Walk *walk, const xmlNode *backing, GError **error)
 {
@@ -59,16 +42,15 @@ static gboolean read_hugepages(Walk *walk, const xmlNode *backing, GError **erro
 static gboolean read_backing(Walk *walk, const xmlNode *root, GError **error)
 {
     HvDomain *domain = walk->domain;
-    xmlNode *backing, *access, *source;
+    xmlNode *backing, *access;
     if (!hv_dom_only_child(root, "memoryBacking", &backing, error) ||
         !hv_dom_only_child(backing, "access", &access, error) ||
-        !hv_dom_only_child(backing, "source", &source, error) ||
-        !read_access(access, "mode", &walk->access, error) || !read_hugepages(walk, backing, error))
+        !hv_domain_access(access, "mode", &domain->traits.access, error) ||
+        !hv_domain_read_traits(&domain->traits, root, backing, error) ||
+        !read_hugepages(walk, backing, error))
         return FALSE;
     domain->span_memory_backing = hv_dom_span(walk->dom, backing);
     domain->span_access = hv_dom_span(walk->dom, access);
-    domain->access_shared = walk->access == ACCESS_SHARED;
-    domain->is_memfd = hv_dom_attribute_is(source, "type", "memfd");
     return TRUE;
 }
 
@@ -93,12 +75,13 @@ static gboolean read_numatune(Walk *walk, const xmlNode *root, GError **error)
     return TRUE;
 }
 
-static void set_access(const Walk *walk, Access own, HvCell *cell)
+static void set_access(const Walk *walk, HvAccess own, HvCell *cell)
 {
-    Access access = own != ACCESS_UNSET ? own : walk->access;
-    cell->is_access_written = access != ACCESS_UNSET;
+    HvAccess access = own != HV_ACCESS_UNSET ? own : walk->domain->traits.access;
+    cell->is_access_written = access != HV_ACCESS_UNSET;
     /* QEMU shares a memfd unless told otherwise, and a file only when told. */
-    cell->is_shared = access == ACCESS_UNSET ? walk->domain->is_memfd : access == ACCESS_SHARED;
+    cell->is_shared = access == HV_ACCESS_UNSET ? walk->domain->traits.source == HV_SOURCE_MEMFD
+                                                : access == HV_ACCESS_SHARED;
 }
 
 /* The id attribute, else the position, as libvirt counts. */
@@ -119,12 +102,12 @@ static gboolean read_cell_id(const Walk *walk, const xmlNode *node, int *out_id,
 static gboolean read_cell(Walk *walk, const xmlNode *node, GError **error)
 {
     HvCell cell = {0};
-    Access access = ACCESS_UNSET;
+    HvAccess access = HV_ACCESS_UNSET;
     if (!hv_domain_has_room(walk->domain->cells, "cell", error) ||
         !read_cell_id(walk, node, &cell.id, error) ||
         !hv_domain_scaled_attribute(node, "memory", "the memory of <cell>", &cell.memory_kib,
                                     error) ||
-        !read_access(node, "memAccess", &access, error))
+        !hv_domain_access(node, "memAccess", &access, error))
         return FALSE;
     guint64 own_kib = hv_rules_page_kib(walk->rules, cell.id);
     cell.page_kib = own_kib != 0 ? own_kib : walk->domain->page_kib;
@@ -190,7 +173,7 @@ static gboolean add_whole_guest(Walk *walk, guint64 memory_kib, GError **error)
     HvCell cell = {.id = -1, .memory_kib = memory_kib - walk->devices_kib};
     cell.page_kib = walk->domain->page_kib;
     cell.placement = hv_rules_placement(walk->rules, cell.id);
-    set_access(walk, ACCESS_UNSET, &cell);
+    set_access(walk, HV_ACCESS_UNSET, &cell);
     g_array_append_val(walk->domain->cells, cell);
     return TRUE;
 }

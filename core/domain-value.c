@@ -88,3 +88,18 @@ gboolean hv_domain_nodeset(const char *text, const char *what, HvNodeSet *out_se
     g_autofree char *quoted = hv_quote(text);
     return hv_domain_bad(error, "%s is %s, which is no list of nodes", what, quoted);
 }
+
+gboolean hv_domain_access(const xmlNode *node, const char *attribute, HvAccess *out_access,
+                          GError **error)
+{
+    g_autofree char *mode = hv_dom_attribute(node, attribute);
+    if (mode == NULL)
+        return TRUE;
+    if (strcmp(mode, "shared") != 0 && strcmp(mode, "private") != 0) {
+        g_autofree char *quoted = hv_quote(mode);
+        return hv_domain_bad(error, "%s of <%s> is %s; it can be shared or private", attribute,
+                             (const char *)node->name, quoted);
+    }
+    *out_access = strcmp(mode, "shared") == 0 ? HV_ACCESS_SHARED : HV_ACCESS_PRIVATE;
+    return TRUE;
+}

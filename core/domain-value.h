@@ -20,5 +20,9 @@ gboolean hv_domain_scaled_text(const xmlNode *node, const char *what, guint64 *o
 gboolean hv_domain_scaled_attribute(const xmlNode *node, const char *attribute, const char *what,
                                     guint64 *out_kib, GError **error);
 
+/* An attribute that says shared or private; without it *out_access stays as it is. */
+gboolean hv_domain_access(const xmlNode *node, const char *attribute, HvAccess *out_access,
+                          GError **error);
+
 /* A list of nodes or cells that is not empty. */
 gboolean hv_domain_nodeset(const char *text, const char *what, HvNodeSet *out_set, GError **error);

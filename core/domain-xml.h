@@ -38,6 +38,28 @@ typedef struct {
     HvPolicy policy;
 } HvPlacement;
 
+/* Who may see memory besides QEMU. */
+typedef enum { HV_ACCESS_UNSET, HV_ACCESS_PRIVATE, HV_ACCESS_SHARED } HvAccess;
+
+typedef enum {
+    HV_SOURCE_UNSET,
+    HV_SOURCE_FILE, /* of memory_backing_dir; where a huge page size is named, that counts */
+    HV_SOURCE_ANONYMOUS,
+    HV_SOURCE_MEMFD,
+} HvSource;
+
+typedef enum { HV_ALLOCATION_UNSET, HV_ALLOCATION_IMMEDIATE, HV_ALLOCATION_ONDEMAND } HvAllocation;
+
+/* <launchSecurity>: who else than the host decides about the guest's pages. */
+typedef enum {
+    HV_ENCRYPTION_NONE,
+    HV_ENCRYPTION_SEV, /* and SEV-ES: pages are pinned */
+    HV_ENCRYPTION_SEV_SNP,
+    HV_ENCRYPTION_TDX,
+    HV_ENCRYPTION_S390_PV,
+    HV_ENCRYPTION_OTHER,
+} HvEncryption;
+
 /* A guest NUMA cell, or the whole guest where it has none. */
 typedef struct {
     int id;                     /* guest cell id; -1: a guest without NUMA cells */
@@ -65,7 +87,22 @@ typedef struct {
     guint64 page_kib;    /* source/pagesize; 0: as its target cell */
     int cell;            /* target/node; -1 where absent */
     HvNodeSet nodes;     /* source/nodemask, else any (the cell's binding is looked up later) */
+    HvAccess access;     /* its own attribute; unset: as its target cell */
 } HvMemoryDevice;
+
+/* What the rest of a domain says that matters to its memory. */
+typedef struct {
+    HvSource source;
+    HvAccess access; /* of <memoryBacking> */
+    HvAllocation allocation;
+    gboolean has_discard;   /* <discard/> */
+    gboolean is_locked;     /* <locked/> */
+    guint64 hard_limit_kib; /* <memtune>; 0: none */
+    guint64 current_kib;    /* <currentMemory>; 0: not said, which is all of it */
+    gboolean has_balloon;   /* libvirt adds one where the XML is silent about it */
+    gboolean reports_free_pages;
+    HvEncryption encryption;
+} HvTraits;
 
 /* <vcpupin>: the host's CPUs of one of the guest's. */
 typedef struct {
@@ -74,12 +111,11 @@ typedef struct {
 } HvVcpuPin;
 
 typedef struct {
-    char *uuid;              /* lower case, checked; NULL: none in the XML */
-    char *name;              /* NULL: none */
-    gboolean has_hugepages;  /* <memoryBacking><hugepages> is there */
-    guint64 page_kib;        /* the <page> without nodeset, 0: none (or bare <hugepages/>) */
-    gboolean is_memfd;       /* <source type='memfd'/> */
-    gboolean access_shared;  /* <access mode='shared'/> */
+    char *uuid;             /* lower case, checked; NULL: none in the XML */
+    char *name;             /* NULL: none */
+    gboolean has_hugepages; /* <memoryBacking><hugepages> is there */
+    guint64 page_kib;       /* the <page> without nodeset, 0: none (or bare <hugepages/>) */
+    HvTraits traits;
     gboolean is_auto_placed; /* numatune placement='auto': numad binds it at start */
     gboolean has_cells;
     guint64 memory_kib; /* <memory> as written; 0: it is missing, and the cells say all */

@@ -68,7 +68,7 @@ static gboolean fits(const Adaptation *a, guint64 memory_kib)
     guint64 aligned_kib = memory_kib;
     return memory_kib == 0 ||
            (hv_round_up(memory_kib, CELL_STEP_KIB, &aligned_kib) && aligned_kib >= a->to_kib &&
-            (!a->domain->is_memfd || aligned_kib % a->to_kib == 0));
+            (a->domain->traits.source != HV_SOURCE_MEMFD || aligned_kib % a->to_kib == 0));
 }
 
 static const HvCell *find_misfit(const Adaptation *a)

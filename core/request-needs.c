@@ -54,7 +54,7 @@ static void check_backend(HvBuild *build, const Backend *backend, guint64 pages)
                         hv_refusal_new(HV_ERROR_XML, "use smaller pages, or more memory",
                                        "%s has %s, less than one page of %s; QEMU cannot start so",
                                        backend->name, memory, page));
-    } else if (build->domain->is_memfd) {
+    } else if (build->domain->traits.source == HV_SOURCE_MEMFD) {
         hv_build_refuse(build,
                         hv_refusal_new(HV_ERROR_XML, "make it a multiple, or drop the memfd source",
                                        "%s has %s, which is no multiple of its pages of %s; QEMU "

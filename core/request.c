@@ -14,7 +14,7 @@
  * served (here, or in QEMU) keeps its needs and carries a refusal, so that a dry
  * run can show both.
  */
-#include "request-build.h"
+#include "agreements.h"
 
 #include "page-size.h"
 
@@ -355,6 +355,7 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
         !hv_build_needs(&build, error))
         return NULL;
     settle_sharing(&build);
+    hv_agreements_check(&build);
     settle_binding(&build);
     /* A VM without huge pages is none of our business: its text stays as it is. */
     if (domain->uuid == NULL && request->needs->len > 0)
@@ -362,7 +363,8 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
     /* libvirt takes the default size for a bare <hugepages/> from a mount, even for memfd */
     gboolean is_bare = hv_domain_has_bare_hugepages(domain) && !build.is_open &&
                        request->edit.add_hugepages_kib == 0;
-    request->needs_mount = request->needs->len > 0 && (!domain->is_memfd || is_bare);
+    request->needs_mount =
+        request->needs->len > 0 && (domain->traits.source != HV_SOURCE_MEMFD || is_bare);
     request->may_mount = request->needs_mount && !has_virtio_mem(domain);
     request->keeps_pages = !domain->may_discard;
     return g_steal_pointer(&request);

@@ -142,7 +142,7 @@ static void access_of_a_cell_comes_before_the_guests(void)
     g_autoptr(HvDomain) domain =
         parse_body("<memoryBacking><access mode='shared'/></memoryBacking><cpu><numa>"
                    "<cell memory='1' memAccess='private'/><cell memory='1'/></numa></cpu>");
-    g_assert_true(domain->access_shared);
+    g_assert_cmpint(domain->traits.access, ==, HV_ACCESS_SHARED);
     g_assert_false(cell_at(domain, 0)->is_shared);
     g_assert_true(cell_at(domain, 1)->is_shared);
     g_assert_true(cell_at(domain, 0)->is_access_written);
@@ -154,7 +154,7 @@ static void memfd_is_shared_unless_told_otherwise(void)
 {
     g_autoptr(HvDomain) unset =
         parse_body("<memory>1</memory><memoryBacking><source type='memfd'/></memoryBacking>");
-    g_assert_true(unset->is_memfd);
+    g_assert_cmpint(unset->traits.source, ==, HV_SOURCE_MEMFD);
     g_assert_true(cell_at(unset, 0)->is_shared);
     g_assert_false(cell_at(unset, 0)->is_access_written);
     g_autoptr(HvDomain) told =
