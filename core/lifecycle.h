@@ -35,6 +35,7 @@ typedef struct {
     gboolean is_restored;   /* its XML was saved with it: properties count for nothing */
     gboolean tells_launch;  /* vm_launching will come: the pages may be guarded until then */
     guint64 timeout_ms;     /* 0: as configured */
+    HvVersions versions;    /* of what will start it */
     HvProgressFunc progress;
     gpointer progress_data;
 } HvVm;

@@ -58,3 +58,20 @@ guint hv_platform_kernel_version(const HvRoot *root)
                ? HV_KERNEL_VERSION(major, minor)
                : 0;
 }
+
+gboolean hv_version_parse(const char *text, guint *out_version)
+{
+    static const guint limits[] = {4000, 1000, 1000}; /* so that the sum fits */
+    g_auto(GStrv) parts = g_strsplit(text, ".", -1);
+    guint n = g_strv_length(parts), version = 0;
+    if (n < 2 || n > G_N_ELEMENTS(limits))
+        return FALSE;
+    for (guint i = 0; i < G_N_ELEMENTS(limits); i++) {
+        guint64 part = 0;
+        if (i < n && (!hv_parse_u64(parts[i], &part) || part >= limits[i]))
+            return FALSE;
+        version = version * 1000 + (guint)part;
+    }
+    *out_version = version;
+    return TRUE;
+}

@@ -10,6 +10,18 @@ guint64 hv_platform_base_page_kib(const HvRoot *root);
 /* "x86_64", "ppc64le", ...; "unknown" for a tree that does not say. Newly allocated. */
 char *hv_platform_arch(const HvRoot *root);
 
+/* Of libvirt and QEMU, as libvirt counts: major * 1000000 + minor * 1000 + release. */
+#define HV_VERSION(major, minor, release) ((major)*1000000u + (minor)*1000u + (release))
+
+/* What starts a VM; 0: not known. hugevm asks neither: whoever calls says so. */
+typedef struct {
+    guint libvirt;
+    guint qemu;
+} HvVersions;
+
+/* "9.0.0", "9.0" -> HV_VERSION; FALSE for anything else. */
+gboolean hv_version_parse(const char *text, guint *out_version);
+
 #define HV_KERNEL_VERSION(major, minor) ((major)*1000u + (minor))
 
 /* HV_KERNEL_VERSION; 0: not known. */

@@ -221,6 +221,7 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
     start->snapshot = hv_snapshot_read(start->agent->root, error);
     if (start->snapshot == NULL)
         return FALSE;
+    start->snapshot->versions = start->vm->versions;
     hv_topology_place(start->agent->root, start->snapshot, start->domain);
     if (start->settings->bind_unbound != HV_BIND_NONE && start->snapshot->nodes->len > 1 &&
         start->snapshot->distances->len == 0)

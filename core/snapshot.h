@@ -52,6 +52,7 @@ typedef struct {
     guint64 mem_available_kib;
     guint64 base_page_kib;
     guint kernel_version; /* HV_KERNEL_VERSION; 0: not known */
+    HvVersions versions;  /* only what an agent has said */
     char *arch;           /* "x86_64", "ppc64le", ...; "unknown" */
     GArray *distances;    /* guint, of topology.h: a row per node; empty: not read */
 } HvSnapshot;

@@ -33,7 +33,7 @@ _hugevmctl() {
     --root | --conf) compopt -o default 2>/dev/null; return ;;
     -p | --property) words='hugepages= hugepages_shared='; compopt -o nospace 2>/dev/null ;;
     -c | --connect) words=qemu:///system ;;
-    --for | --wait) return ;;
+    --for | --wait | --libvirt-version | --qemu-version) return ;;
     *)
         if [[ $current == -* ]]; then
             words=$(_hugevmctl_words options "$command")

@@ -186,6 +186,24 @@ GHashTable *cmd_parse_properties(char **pairs, GError **error)
     return g_steal_pointer(&table);
 }
 
+static gboolean parse_version(const char *option, const char *text, guint *out_version,
+                              GError **error)
+{
+    if (text == NULL || hv_version_parse(text, out_version))
+        return TRUE;
+    g_autofree char *quoted = hv_quote(text);
+    hv_set_error(error, HV_ERROR_INVALID, NULL, "%s takes a version as 9.0.0, not %s", option,
+                 quoted);
+    return FALSE;
+}
+
+gboolean cmd_parse_versions(const char *libvirt, const char *qemu, HvVersions *out_versions,
+                            GError **error)
+{
+    return parse_version("--libvirt-version", libvirt, &out_versions->libvirt, error) &&
+           parse_version("--qemu-version", qemu, &out_versions->qemu, error);
+}
+
 static gboolean print_version(const char *name, const char *value, gpointer data, GError **error)
 {
     (void)name, (void)value, (void)data, (void)error;

@@ -67,5 +67,9 @@ char *cmd_read_file(const char *path, gsize max_bytes, gsize *out_bytes, GError 
 /* The ledger for a report, after setting right what a killed agent left. */
 HvLedger *cmd_open_ledger(const HvAgent *agent, GError **error);
 
+/* Texts as "9.0.0" or NULL, which is not known. */
+gboolean cmd_parse_versions(const char *libvirt, const char *qemu, HvVersions *out_versions,
+                            GError **error);
+
 /* "K=V" strings to a table; NULL with an error for one without '='. */
 GHashTable *cmd_parse_properties(char **pairs, GError **error);

@@ -149,6 +149,7 @@ static int32_t begin_vm(struct hugevm_handle *handle, const struct hugevm_vm *vm
                     .by_libvirtd = (own.flags & HUGEVM_VM_BY_LIBVIRTD) != 0,
                     .tells_launch = (own.flags & HUGEVM_VM_WILL_CALL_LAUNCHING) != 0,
                     .timeout_ms = own.timeout_ms,
+                    .versions = {own.libvirt_version, own.qemu_version},
                     .progress = handle->host.progress != NULL ? report_progress : NULL,
                     .progress_data = handle};
     GError *cause = NULL;

@@ -152,6 +152,12 @@ struct hugevm_vm {
     uint64_t property_count;
     uint32_t timeout_ms; /* for getting pages; 0: as configured */
     uint32_t reserved;
+    /*
+     * What will start the VM: major * 1000000 + minor * 1000 + release, as libvirt counts; 0: not
+     * known, and then nothing is added to the XML that an old version might not understand.
+     */
+    uint32_t libvirt_version;
+    uint32_t qemu_version;
 };
 
 /* Flags of a reference. */

@@ -56,6 +56,8 @@ struct vm_1 {
     uint64_t property_count;
     uint32_t timeout_ms;
     uint32_t reserved;
+    uint32_t libvirt_version;
+    uint32_t qemu_version;
 };
 
 struct vm_ref_1 {
@@ -180,7 +182,7 @@ static void test_property(void)
 
 static void test_vm(void)
 {
-    SIZE_IS(vm, 56);
+    SIZE_IS(vm, 64);
     SAME(vm, size);
     SAME(vm, flags);
     SAME(vm, uuid);
@@ -190,6 +192,8 @@ static void test_vm(void)
     SAME(vm, property_count);
     SAME(vm, timeout_ms);
     SAME(vm, reserved);
+    SAME(vm, libvirt_version);
+    SAME(vm, qemu_version);
 }
 
 static void test_vm_ref(void)

@@ -67,7 +67,8 @@ class Vm(Structure):
     _fields_ = [("size", c_uint32), ("flags", c_uint32), ("uuid", c_char_p),
                 ("domain_xml", c_char_p), ("domain_xml_bytes", c_uint64),
                 ("properties", POINTER(Property)), ("property_count", c_uint64),
-                ("timeout_ms", c_uint32), ("reserved", c_uint32)]
+                ("timeout_ms", c_uint32), ("reserved", c_uint32),
+                ("libvirt_version", c_uint32), ("qemu_version", c_uint32)]
 
 
 class Ref(Structure):
