@@ -41,7 +41,7 @@ def vm_of(bench, memory_mib=VM_MIB, backing="<hugepages/>", devices="", guest=No
     vm = bench.vm(memory_mib=memory_mib, inside=inside, devices=devices)
     if guest is not None:
         vm.log = f"{bench.directory}/{vm.name}.log"
-        vm.xml = guest_linux.boot(vm.xml, guest, vm.log)
+        vm.xml = guest_linux.boot(vm.xml, guest, vm.log, guest_linux.MEMORY)
         write(vm.path, vm.xml)
     return vm
 
@@ -281,7 +281,7 @@ def unreported(bench, host):
 
 def guest_files(bench):
     build = os.path.dirname(os.path.dirname(harness.ctl))
-    return guest_linux.make_files(f"{build}/kernel", bench.directory)
+    return guest_linux.make_files(f"{build}/kernel", bench.directory, guest_linux.MEMORY)
 
 
 def unplugged(bench, host):
