@@ -3,7 +3,7 @@
 
     host.conf(reserving())
     with switch(bench) as ovs:
-        vms = [ovs.vm(bench, port, guest_files(bench), shared()) for port in ovs.ports]
+        vms = [ovs.vm(bench, port, guest_files(bench), SHARED) for port in ovs.ports]
         ... start them ...
         wait_answers(vms)
 
@@ -37,17 +37,14 @@ VM_PAGES = VM_MIB // 2
 START_S = 30
 STOP_S = 10
 PING_S = 60
-# what Open vSwitch says when a VM's memory cannot be mapped
-NO_MEMORY_TABLE = re.compile(r"VHOST_CONFIG: \(\S+\) .*VHOST_USER_SET_MEM_TABLE failed")
-NO_MMAP = re.compile(r"VHOST_CONFIG: \(\S+\) mmap failed \(")
+PRIVATE = "<memoryBacking><hugepages/></memoryBacking>"
+SHARED = "<memoryBacking><hugepages/><access mode='shared'/></memoryBacking>"
 
 
 def reserving(pages=PAGES, conf=DYNAMIC):
     return f"{conf}[hugevm]\nreserved = ovs=size:2M,count:{pages},node:0\n"
 
 
-def shared(access="<access mode='shared'/>"):
-    return f"<memoryBacking><hugepages/>{access}</memoryBacking>"
 
 
 class Ovs:
@@ -156,10 +153,23 @@ class Ovs:
             log.seek(self.begin)
             return log.read()
 
+    def packets(self):
+        """That it has received from each port's VM, since it was started; of none it says '?'."""
+        said = subprocess.run(["ovs-ofctl", "--names", "dump-ports", BRIDGE], text=True, check=True,
+                              capture_output=True, env=self._environment()).stdout
+        counts = dict(re.findall(r"port +(\w+): rx pkts=(\d+)", said))
+        return [int(counts.get(f"vm{port}", 0)) for port in self.ports]
+
     def is_connected(self, port):
         changes = re.findall(f"vHost Device '{self.socket(port)}' has been (added|removed)",
                              self.said())
         return changes[-1:] == ["added"]
+
+    def fails_to_map(self, port):
+        """It says that it cannot map the memory of the port's VM, and does without the VM."""
+        begin = f"VHOST_CONFIG: ({self.socket(port)})"
+        return re.search(re.escape(begin) + r" mmap failed \(Cannot allocate memory\)(.*\n)*.*"
+                         + re.escape(begin) + ".* VHOST_USER_SET_MEM_TABLE failed", self.said())
 
     def mapped(self):
         """Pages of 2 MiB that it maps: (its own, those of VMs)."""

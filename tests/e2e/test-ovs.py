@@ -8,12 +8,18 @@ A vhost-user NIC works only if the switch can map the guest's memory: whether it
 from packets. What happens when the switch comes and goes is in test-ovs-beside.py.
 """
 
+import signal
 import sys
+import time
 
+import guest_linux
+import harness
 import ovs_host
-from harness import pools, same, total, until
-from libvirt_host import pages_now, recorded, run
+from harness import M2, check, holds, pools, same, set_total, until
+from libvirt_host import HOOK, pages_now, recorded, replaced, run
 from ovs_host import PAGES, VM_PAGES, guest_files, reserving, switch, wait_answers
+
+SILENCE_S = 2  # guests ping ten times a second
 
 
 def back_as_before(bench, before):
@@ -26,23 +32,81 @@ def back_as_before(bench, before):
     same(recorded(), [], "claims")
 
 
+def vms_with_guest(bench, ovs, inside=""):
+    files = guest_files(bench)
+    return [ovs.vm(bench, port, files, inside) for port in ovs.ports]
+
+
+def ping_each_other(ovs, vms):
+    """On all pages that there are: the switch's own, and those of both VMs."""
+    wait_answers(vms)
+    same(pages_now(), (PAGES + 2 * VM_PAGES, 0), "total and free while they ping each other")
+    same(ovs.mapped(), (PAGES, 2 * VM_PAGES), "pages mapped by the switch: its own, of VMs")
+    check(min(ovs.packets()) > 0, f"packets that the switch had of each: {ovs.packets()}")
+
+
 def by_hook(bench, host):
     """started by libvirt's hook, two guests ping each other through the switch"""
     host.conf(reserving())
     with switch(bench) as ovs:
-        before, files = pools(), guest_files(bench)
+        before, vms = pools(), vms_with_guest(bench, ovs, ovs_host.SHARED)
         same((pages_now(), ovs.mapped()), ((PAGES, 0), (PAGES, 0)), "pages of the switch")
-        vms = [ovs.vm(bench, port, files, ovs_host.shared()) for port in ovs.ports]
         for vm in vms:
             host.start(vm)
-        same(total(), PAGES + 2 * VM_PAGES, "pages with both VMs")
-        wait_answers(vms)
-        same(pages_now(), (PAGES + 2 * VM_PAGES, 0), "total and free while they ping each other")
-        same(ovs.mapped(), (PAGES, 2 * VM_PAGES), "pages mapped by the switch: its own, of VMs")
+        ping_each_other(ovs, vms)
         for vm in vms:
             host.destroy(vm)
         back_as_before(bench, before)
 
 
+def by_run(bench, _host):
+    """hugevmctl run shares the memory of two VMs for their NICs, and the guests ping each other"""
+    conf = bench.conf(reserving())
+    with switch(bench) as ovs:
+        before, vms = pools(), vms_with_guest(bench, ovs)
+        process = bench.start([harness.ctl, "--conf", conf, "run", *(vm.path for vm in vms), "-p",
+                               f"hugepages={M2}"])
+        for vm in vms:
+            same(process.stdout.readline(), f"running: '{vm.name}'\n", "output")
+        ping_each_other(ovs, vms)
+        same([claim["shared"] for claim in bench.claims()], [True, True], "shared in the claims")
+        _, err = bench.end(process, signal.SIGTERM)
+        same(err.count("needs shared memory: the guest's memory is made shared"), 2, f"in {err}")
+        back_as_before(bench, before)
+
+
+def refused(bench, host):
+    """with private memory the same VMs are refused before anything is taken, and the NIC is named"""
+    host.conf(reserving())
+    conf = bench.conf(reserving())
+    explicit = bench.conf(reserving() + "shared_memory = explicit\n", "explicit.conf")
+    with switch(bench) as ovs:
+        before, vm = pools(), ovs.vm(bench, 1)
+        huge = ovs.vm(bench, 2, inside=ovs_host.PRIVATE)
+        reason = "vhostuser", "needs shared memory", "what to do:"
+        host.refused(huge, *reason, "<access mode='shared'/>")
+        for wish in (conf, "-p", "hugepages_shared=false"), (explicit,):
+            _, err = bench.end(bench.run(vm, *wish[1:], conf=wish[0]), status=1)
+            holds(err, *reason)
+        same((vm.qemu(), pools(), recorded()), (0, before, []), "QEMU, pools, claims")
+
+
+def forced(bench, host):
+    """with private memory and without hugevm the VMs run, and the switch cannot map their memory"""
+    with switch(bench) as ovs, replaced(HOOK):
+        set_total(PAGES + 2 * VM_PAGES)
+        vms = vms_with_guest(bench, ovs, ovs_host.PRIVATE)
+        for vm in vms:
+            host.start(vm)
+        for vm, port in zip(vms, ovs.ports):
+            guest_linux.wait_ready(vm.log)
+            until(lambda port=port: ovs.fails_to_map(port), "the switch's error", 10, 0.1)
+        time.sleep(SILENCE_S)
+        same([guest_linux.times_said(vm.log, "answered") for vm in vms], [0, 0], "answers")
+        same(ovs.packets(), [0, 0], "packets")
+        for vm in vms:
+            host.destroy(vm)
+
+
 if __name__ == "__main__":
-    sys.exit(run([by_hook]))
+    sys.exit(run([by_hook, by_run, refused, forced]))
