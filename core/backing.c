@@ -10,19 +10,6 @@
 #define SMAPS_MAX_BYTES (64 * 1024 * 1024)
 #define COMM_MAX_BYTES 64
 
-/* The first line of a mapping: "START-END PERMS OFFSET MAJOR:MINOR INODE PATH". */
-static gboolean parse_mapping(const char *text, HvFileId *out_id)
-{
-    char line[160]; /* the path does not matter; and sscanf looks at all of its input */
-    unsigned major, minor;
-    unsigned long long inode;
-    snprintf(line, sizeof line, "%.*s", (int)strnlen(text, sizeof line - 1), text);
-    if (sscanf(line, "%*x-%*x %*4s %*x %x:%x %llu", &major, &minor, &inode) != 3)
-        return FALSE;
-    *out_id = (HvFileId){major, minor, inode};
-    return TRUE;
-}
-
 static gboolean contains(const GArray *files, const HvFileId *id)
 {
     for (guint i = 0; i < files->len; i++)
@@ -41,17 +28,17 @@ GArray *hv_backing_of(const HvRoot *root, gint64 pid)
 {
     GArray *files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     guint64 base_kib = hv_platform_base_page_kib(root);
-    HvFileId current = {0};
+    HvMapping current = {0};
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
     g_autofree char *text = read_proc(root, digits, "smaps", SMAPS_MAX_BYTES);
     g_auto(GStrv) lines = g_strsplit(text != NULL ? text : "", "\n", -1);
     for (guint i = 0; lines[i] != NULL; i++) {
         unsigned long long page_kib;
-        if (parse_mapping(lines[i], &current))
+        if (hv_mapping_parse(lines[i], &current))
             continue;
         if (sscanf(lines[i], "KernelPageSize: %llu kB", &page_kib) == 1 && page_kib > base_kib &&
-            current.inode != 0 && !contains(files, &current))
-            g_array_append_val(files, current);
+            current.file.inode != 0 && !contains(files, &current.file))
+            g_array_append_val(files, current.file);
     }
     return files;
 }
@@ -60,8 +47,9 @@ GArray *hv_backing_of(const HvRoot *root, gint64 pid)
 static gboolean maps_any(const char *text, const GArray *files)
 {
     for (const char *line = text; line != NULL && *line != '\0';) {
-        HvFileId id;
-        if (parse_mapping(line, &id) && id.inode != 0 && contains(files, &id))
+        HvMapping mapping;
+        if (hv_mapping_parse(line, &mapping) && mapping.file.inode != 0 &&
+            contains(files, &mapping.file))
             return TRUE;
         line = strchr(line, '\n');
         line = line != NULL ? line + 1 : NULL;

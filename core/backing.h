@@ -6,13 +6,7 @@
  */
 #pragma once
 
-#include "root.h"
-
-/* A file, whatever its name. */
-typedef struct {
-    guint64 major, minor; /* of its device */
-    guint64 inode;
-} HvFileId;
+#include "maps.h"
 
 typedef struct {
     gint64 pid;

@@ -2,16 +2,8 @@
 /* Residence: on which nodes, and on pages of which size, the memory of a process is. */
 #pragma once
 
+#include "maps.h"
 #include "process.h"
-
-#define HV_NODE_UNKNOWN (-1)
-
-/* Pages of one size on one node. */
-typedef struct {
-    int node; /* HV_NODE_UNKNOWN: the kernel does not tell; and where it does not matter */
-    guint64 size_kib;
-    guint64 pages;
-} HvPlacedPages;
 
 /* Only this process's own view counts: what it maps, whoever else maps the same. */
 typedef struct {
