@@ -8,6 +8,7 @@
  */
 #include "lifecycle-private.h"
 
+#include "consumers.h"
 #include "custody.h"
 #include "error.h"
 #include "settle.h"
@@ -27,12 +28,13 @@ static void plan_once(HvStart *start, const HvLedger *ledger)
 }
 
 /* The pools as they are now. */
-static gboolean look_again(HvStart *start, GError **error)
+static gboolean look_again(HvStart *start, const HvLedger *ledger, GError **error)
 {
     hv_snapshot_free(start->snapshot);
     start->snapshot = hv_snapshot_read(start->agent->root, error);
     if (start->snapshot == NULL)
         return FALSE;
+    hv_consumers_read(start->agent->root, start->settings, ledger, start->snapshot);
     if (start->asked->open.bind != HV_BIND_NONE)
         hv_topology_read(start->agent->root, start->snapshot);
     else
@@ -67,7 +69,7 @@ gboolean hv_start_plan(HvStart *start, HvLedger *ledger, GError **error)
         if (!commit_and_sweep(start, error))
             return FALSE;
     }
-    if (!look_again(start, error))
+    if (!look_again(start, ledger, error))
         return FALSE;
     plan_once(start, ledger);
     return TRUE;
@@ -257,7 +259,8 @@ static HvClaimResult claim_in_transaction(HvStart *start, GError **error)
     }
     if (!make_way(start, &self, error) || !commit_and_sweep(start, error))
         return HV_CLAIM_FAILED;
-    if (!look_again(start, error) || !hv_start_plan(start, transaction->ledger, error))
+    if (!look_again(start, transaction->ledger, error) ||
+        !hv_start_plan(start, transaction->ledger, error))
         return HV_CLAIM_FAILED;
     if (start->outcome->plan->refusal == NULL && start->outcome->request->needs->len == 0)
         return record_nothing(start, error);
@@ -310,6 +313,7 @@ gboolean hv_start_guard(HvStart *start, HvStore *store, gint64 deadline_us, HvPl
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(start->agent->root, error);
     if (snapshot == NULL)
         return FALSE;
+    hv_consumers_read(start->agent->root, start->settings, transaction->ledger, snapshot);
     hv_topology_read_for(start->agent->root, snapshot, start->outcome->request->needs);
     HvWorld world = {snapshot, start->settings, transaction->ledger, uuid};
     HvAttempt attempt = {.spent = start->spent};

@@ -2,6 +2,7 @@
 /* What is wrong with settings or ledger does not keep the other checks from being made. */
 #include "doctor.h"
 
+#include "consumers.h"
 #include "error.h"
 
 void hv_doctor_view_free(HvDoctorView *view)
@@ -34,5 +35,10 @@ HvDoctorView *hv_doctor_read(const HvAgent *agent, GError **error)
     if (is_closed(&view->settings_error, error) || is_closed(&view->ledger_error, error))
         return NULL;
     view->audit->snapshot = hv_snapshot_read(agent->root, error);
-    return view->audit->snapshot != NULL ? g_steal_pointer(&view) : NULL;
+    if (view->audit->snapshot == NULL)
+        return NULL;
+    if (view->audit->settings != NULL)
+        hv_consumers_read(agent->root, view->audit->settings, view->audit->ledger,
+                          view->audit->snapshot);
+    return g_steal_pointer(&view);
 }

@@ -8,6 +8,7 @@
  */
 #include "executor.h"
 
+#include "consumers.h"
 #include "error.h"
 #include "page-size.h"
 #include "shortage.h"
@@ -266,6 +267,7 @@ static gboolean plan_again(Growth *growth, const HvRequest *request, GError **er
     g_autoptr(HvSnapshot) snapshot = ledger != NULL ? hv_snapshot_read(writer->root, error) : NULL;
     if (snapshot == NULL)
         return FALSE;
+    hv_consumers_read(writer->root, writer->settings, ledger, snapshot);
     hv_topology_read_for(writer->root, snapshot, request->needs);
     HvWorld world = {snapshot, writer->settings, ledger, writer->self_uuid};
     g_autoptr(HvPlan) plan = hv_plan_again(&world, request, &growth->attempt);

@@ -94,6 +94,14 @@ static gboolean is_trusted(const HvRoot *root, const char *pid)
            status_number(status, "\nHugetlbPages:", &huge_kib) && huge_kib > 0;
 }
 
+gboolean hv_process_is_systems(const HvRoot *root, gint64 pid)
+{
+    g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
+    g_autofree char *status = read_status(root, digits);
+    guint64 uid;
+    return status != NULL && status_number(status, "\nUid:", &uid) && is_system_user(uid);
+}
+
 guint64 hv_process_hugetlb_kib(const HvRoot *root, gint64 pid)
 {
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);

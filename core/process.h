@@ -21,6 +21,10 @@ gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process);
  */
 HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid);
 
+/* Does it run as a user of the system's, as daemons and QEMU do; not as one that people log in as?
+ */
+gboolean hv_process_is_systems(const HvRoot *root, gint64 pid);
+
 /* Is this one of the words of its command line? TRUE as well where that cannot be read. */
 gboolean hv_process_has_word(const HvRoot *root, gint64 pid, const char *word);
 

@@ -5,6 +5,7 @@
  */
 #include "report.h"
 
+#include "consumers.h"
 #include "error.h"
 #include "json-parts.h"
 #include "store.h"
@@ -22,6 +23,7 @@ HvHostView *hv_host_view_read(const HvAgent *agent, GError **error)
     view->snapshot = hv_snapshot_read(agent->root, error);
     if (view->snapshot == NULL)
         return NULL;
+    hv_consumers_read(agent->root, view->settings, view->ledger, view->snapshot);
     hv_zones_read(agent->root, view->snapshot);
     if (view->snapshot->zones == NULL)
         view->snapshot->zones = g_array_new(FALSE, FALSE, sizeof(HvZone));

@@ -3,6 +3,66 @@
 
 #include "error.h"
 #include "page-size.h"
+#include "residence.h"
+
+#include <string.h>
+
+/* --- who uses them --------------------------------------------------------------------------- */
+
+guint64 hv_reserve_held_pages(const HvSnapshot *snapshot, const char *process, guint64 size_kib,
+                              int node)
+{
+    guint64 pages = 0;
+    for (guint i = 0; snapshot->consumers != NULL && i < snapshot->consumers->len; i++) {
+        const HvConsumer *consumer = g_ptr_array_index(snapshot->consumers, i);
+        for (guint k = 0; k < consumer->placed->len; k++) {
+            const HvPlacedPages *placed = &g_array_index(consumer->placed, HvPlacedPages, k);
+            if (placed->size_kib == size_kib && (node < 0 || placed->node == node) &&
+                strcmp(consumer->process, process) == 0)
+                pages = hv_plus(pages, placed->pages);
+        }
+    }
+    return pages;
+}
+
+/* Of what the entry's process holds where the entry is for, what other entries have not got. */
+static guint64 left_for(const GArray *uses, const HvReserved *entry, const HvSnapshot *snapshot)
+{
+    guint64 held = hv_reserve_held_pages(snapshot, entry->process, entry->size_kib, entry->node);
+    for (guint i = 0; i < uses->len; i++) {
+        const HvReserveUse *other = &g_array_index(uses, HvReserveUse, i);
+        if ((entry->node < 0 || other->entry->node == entry->node) &&
+            strcmp(other->entry->process, entry->process) == 0)
+            held = hv_minus(held, other->used_pages);
+    }
+    return held;
+}
+
+static gboolean has_pool(const HvSnapshot *snapshot, const HvReserved *entry)
+{
+    return entry->node < 0 || hv_snapshot_pool(snapshot, entry->node, entry->size_kib) != NULL;
+}
+
+GArray *hv_reserve_uses(const HvSettings *settings, const HvSnapshot *snapshot, guint64 size_kib)
+{
+    GArray *uses = g_array_new(FALSE, TRUE, sizeof(HvReserveUse));
+    for (guint i = 0; i < settings->reserved->len; i++) {
+        HvReserveUse use = {&g_array_index(settings->reserved, HvReserved, i), 0};
+        if (use.entry->name != NULL && use.entry->size_kib == size_kib &&
+            has_pool(snapshot, use.entry))
+            g_array_append_val(uses, use);
+    }
+    for (int is_floating = 0; is_floating <= 1; is_floating++)
+        for (guint i = 0; i < uses->len; i++) {
+            HvReserveUse *use = &g_array_index(uses, HvReserveUse, i);
+            if ((use->entry->node < 0) == is_floating)
+                use->used_pages =
+                    MIN(use->entry->count_pages, left_for(uses, use->entry, snapshot));
+        }
+    return uses;
+}
+
+/* --- what is not there ----------------------------------------------------------------------- */
 
 /* "reserved pages of 2 MiB for 'ovs' on node 1" */
 static char *describe(const HvReserved *entry, guint64 size_kib)

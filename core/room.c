@@ -2,6 +2,8 @@
 /*
  *   exposed   = need of claims whose pages nothing keeps for them yet
  *   foreign   = in use + resv - need of all other claims
+ *   reserved_unused = sum of (count - what its consumer holds) of the named reservations
+ *                     + (the others' count - the rest of foreign)
  *   available = max(0, free - resv - reserved_unused) + overcommit left - exposed
  *
  * where free is less what a give-back under way has announced.
@@ -13,6 +15,7 @@
 #include "room.h"
 
 #include "page-size.h"
+#include "reserve.h"
 
 #include <string.h>
 
@@ -123,6 +126,51 @@ static void add_pools(const HvWorld *world, guint64 size_kib, HvRoom *room, guin
     }
 }
 
+/* Of named reservations: pages, those that their consumers have, and all that these have. */
+typedef struct {
+    guint64 count;
+    guint64 used;
+    guint64 taken;
+} Named;
+
+static gboolean is_first_of_process(const GArray *uses, guint index)
+{
+    const char *process = g_array_index(uses, HvReserveUse, index).entry->process;
+    for (guint i = 0; i < index; i++)
+        if (strcmp(g_array_index(uses, HvReserveUse, i).entry->process, process) == 0)
+            return FALSE;
+    return TRUE;
+}
+
+/* node -1: over all of them. At most in_use_pages can be used by others at all, whatever /proc
+ * says a moment later. */
+static Named named_reservations(const HvWorld *world, guint64 size_kib, int node,
+                                guint64 in_use_pages)
+{
+    Named named = {0};
+    g_autoptr(GArray) uses = hv_reserve_uses(world->settings, world->snapshot, size_kib);
+    for (guint i = 0; i < uses->len; i++) {
+        const HvReserveUse *use = &g_array_index(uses, HvReserveUse, i);
+        if (is_first_of_process(uses, i))
+            named.taken =
+                hv_plus(named.taken, hv_reserve_held_pages(world->snapshot, use->entry->process,
+                                                           size_kib, node));
+        if (node >= 0 && use->entry->node != node)
+            continue;
+        named.count = hv_plus(named.count, use->entry->count_pages);
+        named.used = hv_plus(named.used, use->used_pages);
+    }
+    named.used = MIN(named.used, in_use_pages);
+    return named;
+}
+
+/* The consumer of a named reservation takes pages out of it, and nobody else; anybody out of one
+ * without name. */
+static guint64 unused_of(guint64 reserved, const Named *named, guint64 others)
+{
+    return hv_plus(named->count - named->used, hv_minus(hv_minus(reserved, named->count), others));
+}
+
 HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
 {
     HvRoom room = {0};
@@ -138,7 +186,8 @@ HvRoom hv_room_of_size(const HvWorld *world, guint64 size_kib)
     room.floating_mapped = claimed_pages(world, size_kib, MAPPED, FLOATING);
     room.floating_unmapped = claimed_pages(world, size_kib, UNMAPPED, FLOATING);
     room.foreign = hv_minus(hv_plus(room.in_use, room.resv), room.held);
-    room.reserved_unused = hv_minus(room.reserved, room.foreign);
+    Named named = named_reservations(world, size_kib, -1, room.foreign);
+    room.reserved_unused = unused_of(room.reserved, &named, hv_minus(room.foreign, named.taken));
     room.overcommit_left = hv_minus(size->overcommit_pages, surplus);
     guint64 unpromised = hv_minus(room.free, hv_plus(room.resv, room.reserved_unused));
     room.available = hv_minus(hv_plus(unpromised, room.overcommit_left), room.exposed);
@@ -164,8 +213,10 @@ guint64 hv_room_on_node_within(const HvWorld *world, guint64 size_kib, int node,
     const HvPool *pool = hv_snapshot_pool(world->snapshot, node, size_kib);
     if (pool == NULL)
         return 0;
-    guint64 reserved_unused = hv_minus(reserved_on(world, size_kib, node),
-                                       foreign_on_node(world, pool, room->floating_mapped));
+    guint64 foreign = foreign_on_node(world, pool, room->floating_mapped);
+    Named named = named_reservations(world, size_kib, node, foreign_on_node(world, pool, 0));
+    guint64 reserved_unused =
+        unused_of(reserved_on(world, size_kib, node), &named, hv_minus(foreign, named.taken));
     guint64 promised =
         hv_plus(claimed_pages(world, size_kib, UNMAPPED, node), room->floating_unmapped);
     guint64 on_node = hv_minus(usable_free(world, pool), hv_plus(reserved_unused, promised));

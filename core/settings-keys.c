@@ -77,6 +77,10 @@ static gboolean parse_reserved_part(char *part, HvReserved *entry, gboolean *has
         return parse_size(value, &entry->size_kib);
     if (strcmp(name, "node") == 0 && entry->node < 0)
         return parse_node(value, &entry->node);
+    if (strcmp(name, "process") == 0 && entry->process == NULL && is_name(value)) {
+        entry->process = g_strdup(value);
+        return TRUE;
+    }
     if (strcmp(name, "count") != 0 || *has_count)
         return FALSE;
     *has_count = TRUE;
@@ -99,15 +103,18 @@ static gboolean parse_reserved_parts(const char *text, HvReserved *entry)
 static gboolean parse_reserved_line(const char *line, GArray *reserved)
 {
     HvReserved entry = {.node = -1};
-    g_autofree char *name = NULL;
+    g_autofree char *name = NULL, *process = NULL;
     const char *equals = strchr(line, '=');
     if (equals != NULL) {
         name = g_strchomp(g_strndup(line, (gsize)(equals - line)));
         if (!is_name(name))
             return FALSE;
     }
-    if (!parse_reserved_parts(equals != NULL ? equals + 1 : line, &entry))
+    gboolean is_good = parse_reserved_parts(equals != NULL ? equals + 1 : line, &entry);
+    process = entry.process;
+    if (!is_good || (process != NULL && name == NULL))
         return FALSE;
+    entry.process = process != NULL ? g_steal_pointer(&process) : g_strdup(name);
     entry.name = g_steal_pointer(&name);
     g_array_append_val(reserved, entry);
     return TRUE;
@@ -242,8 +249,10 @@ const HvSettingsKey hv_settings_keys[] = {
     {.section = HV_SECTION_HUGEVM,
      .name = "reserved",
      .builtin = "",
-     .allowed = "one entry per line, [NAME=]size:SIZE,count:PAGES[,node:NODE], SIZE above 0 in KiB "
-                "or as in 2M, NODE from 0 to 1023, NAME of letters, digits, '.', '_' and '-'",
+     .allowed =
+         "one entry per line, [NAME=]size:SIZE,count:PAGES[,node:NODE][,process:PROCESS], "
+         "SIZE above 0 in KiB or as in 2M, NODE from 0 to 1023, NAME and PROCESS of letters, "
+         "digits, '.', '_' and '-', PROCESS only with a NAME",
      .parse = parse_reserved},
     {BOOLEAN_KEY(HV_SECTION_HUGEVM, strict_page_size, "false")},
     {.section = HV_SECTION_HUGEVM,

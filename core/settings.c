@@ -40,6 +40,7 @@ static void reserved_clear(gpointer data)
 {
     HvReserved *reserved = data;
     g_free(reserved->name);
+    g_free(reserved->process);
 }
 
 static HvSettings *settings_alloc(void)

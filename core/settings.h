@@ -20,6 +20,7 @@ typedef enum {
 /* Pages withheld from VMs, for one consumer. */
 typedef struct {
     char *name;       /* NULL for an entry without a name */
+    char *process;    /* who that is, by consumers.h; NULL without a name */
     guint64 size_kib; /* 0: the kernel's default size */
     guint64 count_pages;
     int node; /* -1: floating, on any node */

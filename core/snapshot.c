@@ -45,6 +45,7 @@ void hv_snapshot_free(HvSnapshot *snapshot)
     g_array_unref(snapshot->distances);
     g_clear_pointer(&snapshot->zones, g_array_unref);
     g_free(snapshot->zones_fault);
+    g_clear_pointer(&snapshot->consumers, g_ptr_array_unref);
     g_free(snapshot->arch);
     g_free(snapshot);
 }

@@ -48,7 +48,8 @@ typedef struct {
     GArray *sizes; /* HvPageSize, ascending size */
     GArray *pools; /* HvPool, ascending (node, size) */
     GArray *zones; /* HvZone (zones.h); NULL unless hv_zones_read() was called, and could read */
-    char *zones_fault; /* why not, in words; NULL: for no fault */
+    char *zones_fault;    /* why not, in words; NULL: for no fault */
+    GPtrArray *consumers; /* HvConsumer; NULL unless hv_consumers_read() was called */
     guint64 mem_available_kib;
     guint64 base_page_kib;
     guint kernel_version; /* HV_KERNEL_VERSION; 0: not known */

@@ -7,6 +7,7 @@
  */
 #include "lifecycle-private.h"
 
+#include "consumers.h"
 #include "custody.h"
 #include "error.h"
 #include "explain.h"
@@ -60,6 +61,7 @@ HvOutcome *hv_lifecycle_plan(const HvAgent *agent, const HvVm *vm, GError **erro
     /* as a start would; only this copy changes. Intents: a start settles them first */
     hv_ledger_prune(agent->root, ledger);
     g_array_set_size(ledger->intents, 0);
+    hv_consumers_read(agent->root, start.settings, ledger, start.snapshot);
     if (!hv_start_plan(&start, ledger, error))
         return NULL;
     add_settled_warnings(&start);

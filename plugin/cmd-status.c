@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "hugevmctl.h"
 
+#include "consumers.h"
 #include "report.h"
 #include "zones.h"
 
@@ -24,6 +25,7 @@ int cmd_status(const CmdGlobals *globals, int argc, char **argv)
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(agent->root, &error);
     if (snapshot == NULL)
         return cmd_fail(error);
+    hv_consumers_read(agent->root, settings, ledger, snapshot);
     hv_zones_read(agent->root, snapshot);
     HvWorld world = {snapshot, settings, ledger, NULL};
     g_autofree char *text =

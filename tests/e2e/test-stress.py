@@ -44,7 +44,8 @@ ROUND_S = 8
 STRANGERS_PAGES = 16
 STATIC_PAGES = STRANGERS_PAGES + 40
 MOST_ADDED = 12
-CONF = DYNAMIC + f"[hugevm]\nreserved = database=size:2M,count:{STRANGERS_PAGES}\n"
+RESERVED = f"database=size:2M,count:{STRANGERS_PAGES},process:stranger"
+CONF = DYNAMIC + f"[hugevm]\nreserved = {RESERVED}\n"
 EXPOSED = "claimed", "launching"
 
 

@@ -72,6 +72,12 @@ static void add_random_settings(World *world, GRand *rand, gboolean is_extreme)
     for (int n = g_rand_int_range(rand, 0, 3); n > 0; n--)
         world_reserve(world, g_rand_int_range(rand, -1, 3), random_size(rand),
                       random_count(rand, is_extreme));
+    for (int n = g_rand_int_range(rand, 0, 4); n > 2; n--)
+        world_reserve_for(world, "ovs", g_rand_int_range(rand, -1, 3), random_size(rand),
+                          random_count(rand, is_extreme));
+    for (int n = g_rand_int_range(rand, 0, 3); n > 1; n--)
+        world_consumer(world, "ovs", g_rand_int_range(rand, 0, 3), random_size(rand),
+                       random_count(rand, is_extreme));
 }
 
 /* Somewhere an unbound need is wanted, or is to be spread over. */
@@ -141,17 +147,57 @@ static Wide wide_claims(const World *world, guint64 size_kib, gboolean kept)
     return pages;
 }
 
-static Wide wide_reserved(const World *world, guint64 size_kib)
+/* name NULL: of entries without one */
+static Wide wide_reserved(const World *world, guint64 size_kib, const char *name)
 {
     Wide pages = 0;
     for (guint i = 0; i < world->settings->reserved->len; i++) {
         const HvReserved *entry = &g_array_index(world->settings->reserved, HvReserved, i);
+        if (g_strcmp0(entry->name, name) != 0)
+            continue;
         gboolean has_pool =
             entry->node < 0 || hv_snapshot_pool(world->snapshot, entry->node, size_kib) != NULL;
         if (entry->size_kib == size_kib && has_pool)
             pages += entry->count_pages;
     }
     return pages;
+}
+
+/* Pages that processes called ovs hold. */
+static Wide wide_taken(const World *world, guint64 size_kib, int node)
+{
+    Wide pages = 0;
+    const GPtrArray *consumers = world->snapshot->consumers;
+    for (guint i = 0; consumers != NULL && i < consumers->len; i++) {
+        const HvConsumer *consumer = g_ptr_array_index(consumers, i);
+        for (guint k = 0; k < consumer->placed->len; k++) {
+            const HvPlacedPages *placed = &g_array_index(consumer->placed, HvPlacedPages, k);
+            if (placed->size_kib == size_kib && (node < 0 || placed->node == node))
+                pages += placed->pages;
+        }
+    }
+    return pages;
+}
+
+/* The only reservation with a name, if it is of this size and its pool is there. */
+static const HvReserved *find_named(const World *world, guint64 size_kib)
+{
+    for (guint i = 0; i < world->settings->reserved->len; i++) {
+        const HvReserved *entry = &g_array_index(world->settings->reserved, HvReserved, i);
+        if (entry->name != NULL && entry->size_kib == size_kib &&
+            (entry->node < 0 || hv_snapshot_pool(world->snapshot, entry->node, size_kib) != NULL))
+            return entry;
+    }
+    return NULL;
+}
+
+static Wide wide_unused(const World *world, guint64 size_kib, Wide foreign)
+{
+    const HvReserved *named = find_named(world, size_kib);
+    Wide taken = named != NULL ? wide_taken(world, size_kib, -1) : 0;
+    Wide used = named != NULL ? wide_taken(world, size_kib, named->node) : 0;
+    return wide_minus(wide_reserved(world, size_kib, NULL), wide_minus(foreign, taken)) +
+           wide_minus(wide_reserved(world, size_kib, "ovs"), used < foreign ? used : foreign);
 }
 
 /* Free pages, less those that a give-back has announced. */
@@ -181,7 +227,7 @@ static Wide wide_available(const World *world, guint64 size_kib)
     }
     const HvPageSize *size = hv_snapshot_size(world->snapshot, size_kib);
     Wide foreign = wide_minus(in_use + size->resv_pages, wide_claims(world, size_kib, TRUE));
-    Wide unused = wide_minus(wide_reserved(world, size_kib), foreign);
+    Wide unused = wide_unused(world, size_kib, foreign);
     return wide_minus(wide_minus(free_pages, size->resv_pages + unused) +
                           wide_minus(size->overcommit_pages, surplus),
                       wide_claims(world, size_kib, FALSE));

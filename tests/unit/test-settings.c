@@ -180,6 +180,17 @@ static void test_reserved_entry_in_the_key_line(void)
     assert_reserved(settings, 0, "a", 2048, 1, -1);
 }
 
+static void test_reserved_entry_is_for_its_process_or_who_has_its_name(void)
+{
+    g_autoptr(HvSettings) settings = load_text("[hugevm]\nreserved =\n"
+                                               "  ovs=size:2M,count:1,process: vswitchd_2\n"
+                                               "  spdk=size:2M,count:1\n"
+                                               "  size:2M,count:1\n");
+    static const char *const processes[] = {"vswitchd_2", "spdk", NULL};
+    for (guint i = 0; i < G_N_ELEMENTS(processes); i++)
+        g_assert_cmpstr(g_array_index(settings->reserved, HvReserved, i).process, ==, processes[i]);
+}
+
 static void test_bad_reserved_entries_are_refused(void)
 {
     static const char *const entries[] = {
@@ -199,6 +210,10 @@ static void test_bad_reserved_entries_are_refused(void)
         "=size:2M,count:1",
         "a b=size:2M,count:1",
         "a=b=size:2M,count:1",
+        "size:2M,count:1,process:a",
+        "a=size:2M,count:1,process:a b",
+        "a=size:2M,count:1,process:",
+        "a=size:2M,count:1,process:a,process:b",
         "size:2M,count:18446744073709551615",
     };
     for (guint i = 0; i < G_N_ELEMENTS(entries); i++) {
@@ -206,8 +221,9 @@ static void test_bad_reserved_entries_are_refused(void)
             g_strdup_printf("[hugevm]\nreserved =\n  size:1G,count:1\n  %s\n", entries[i]);
         g_autofree char *message = g_strdup_printf(
             HUGEVM_CONF ":2: [hugevm] reserved has the entry '%s'; allowed: one entry per line, "
-                        "[NAME=]size:SIZE,count:PAGES[,node:NODE], SIZE above 0 in KiB or as in "
-                        "2M, NODE from 0 to 1023, NAME of letters, digits, '.', '_' and '-'",
+                        "[NAME=]size:SIZE,count:PAGES[,node:NODE][,process:PROCESS], SIZE above 0 "
+                        "in KiB or as in 2M, NODE from 0 to 1023, NAME and PROCESS of letters, "
+                        "digits, '.', '_' and '-', PROCESS only with a NAME",
             entries[i]);
         assert_refused(text, message, NULL);
     }
@@ -404,6 +420,7 @@ static void add_reserved_tests(void)
 {
     ADD(reserved_entries_one_per_line);
     ADD(reserved_entry_in_the_key_line);
+    ADD(reserved_entry_is_for_its_process_or_who_has_its_name);
     ADD(bad_reserved_entries_are_refused);
     ADD(long_names_of_reserved_entries_are_refused);
     ADD(performance_pair_is_one_reserved_entry);

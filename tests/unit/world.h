@@ -2,9 +2,11 @@
 /* Worlds for room and planner: snapshot, settings, ledger and request, built in code. */
 #pragma once
 
+#include "consumers.h"
 #include "planner.h"
 
 #include "page-size.h"
+#include "residence.h"
 
 #define GIB_KIB ((guint64)1024 * 1024)
 #define SIZE_2M ((guint64)2048)
@@ -97,6 +99,29 @@ static inline void world_reserve(World *world, int node, guint64 size_kib, guint
 {
     HvReserved reserved = {.size_kib = size_kib, .count_pages = pages, .node = node};
     g_array_append_val(world->settings->reserved, reserved);
+}
+
+/* The same for the process of that name. */
+static inline void world_reserve_for(World *world, const char *name, int node, guint64 size_kib,
+                                     guint64 pages)
+{
+    world_reserve(world, node, size_kib, pages);
+    GArray *reserved = world->settings->reserved;
+    HvReserved *entry = &g_array_index(reserved, HvReserved, reserved->len - 1);
+    entry->name = g_strdup(name);
+    entry->process = g_strdup(name);
+}
+
+/* Such a process, with so many pages of those that are in use. */
+static inline void world_consumer(World *world, const char *name, int node, guint64 size_kib,
+                                  guint64 pages)
+{
+    HvSnapshot *snapshot = world->snapshot;
+    if (snapshot->consumers == NULL)
+        snapshot->consumers = g_ptr_array_new_with_free_func(hv_consumer_free);
+    HvConsumer *consumer = hv_consumer_new(100 + snapshot->consumers->len, name, name);
+    hv_placed_add(consumer->placed, node, size_kib, pages);
+    g_ptr_array_add(snapshot->consumers, consumer);
 }
 
 static inline HvNeed world_make_need(const char *nodes, guint64 size_kib, guint64 pages)
