@@ -288,7 +288,7 @@ static void set_parser_error(xmlParserCtxt *ctxt, GError **error)
 static gboolean check_root(const xmlDoc *doc, const char *root_name, GError **error)
 {
     const xmlNode *root = xmlDocGetRootElement((xmlDoc *)doc);
-    if (hv_dom_is(root, root_name, NULL))
+    if (root_name == NULL || hv_dom_is(root, root_name, NULL))
         return TRUE;
     g_autofree char *name = hv_quote(root != NULL ? (const char *)root->name : NULL);
     hv_set_error(error, HV_ERROR_XML, NULL, "the XML describes no %s: its root element is %s%s",

@@ -14,7 +14,7 @@ typedef struct {
 /* Every refusal named at hv_domain_parse() that does not need the meaning of an element. */
 HvDom *hv_dom_parse(const char *xml, gsize xml_bytes, GError **error);
 
-/* The same for another root element than <domain>. */
+/* The same for another root element than <domain>; NULL: for any. */
 HvDom *hv_dom_parse_as(const char *xml, gsize xml_bytes, const char *root_name, GError **error);
 void hv_dom_free(HvDom *dom);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvDom, hv_dom_free)

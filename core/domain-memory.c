@@ -78,6 +78,7 @@ static gboolean read_numatune(Walk *walk, const xmlNode *root, GError **error)
 static void set_access(const Walk *walk, HvAccess own, HvCell *cell)
 {
     HvAccess access = own != HV_ACCESS_UNSET ? own : walk->domain->traits.access;
+    cell->access = own;
     cell->is_access_written = access != HV_ACCESS_UNSET;
     /* QEMU shares a memfd unless told otherwise, and a file only when told. */
     cell->is_shared = access == HV_ACCESS_UNSET ? walk->domain->traits.source == HV_SOURCE_MEMFD

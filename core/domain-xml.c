@@ -3,7 +3,7 @@
  * Theory of operation: hv_domain_parse() has the text checked and made a tree
  * (domain-dom.c: safety and byte positions), then reads from it who the VM is,
  * what memory it has (domain-memory.c: everything that page counts depend on),
- * which device needs that memory shared, and the properties its metadata holds.
+ * which devices need that memory shared, and the properties its metadata holds.
  * Elements count only in the namespace libvirt looks for them in: none, except
  * for metadata, where the namespace is the element's whole identity.
  */
@@ -11,6 +11,7 @@
 
 #include "domain-locality.h"
 #include "domain-memory.h"
+#include "domain-sharers.h"
 #include "domain-value.h"
 #include "error.h"
 
@@ -69,41 +70,6 @@ static gboolean read_identity(HvDomain *domain, const HvDom *dom, GError **error
     return hv_domain_bad(error, "<uuid> is %s, which is no UUID", quoted);
 }
 
-/* Devices whose other side maps the guest's memory, which private memory rules out. */
-static const struct {
-    const char *element;
-    const char *driver; /* the child that carries the attribute; NULL: the device itself */
-    const char *attribute;
-    const char *value;
-} sharers[] = {
-    {"interface", NULL, "type", "vhostuser"}, {"disk", NULL, "type", "vhostuser"},
-    {"disk", NULL, "type", "vhostvdpa"},      {"filesystem", "driver", "type", "virtiofs"},
-    {"video", "driver", "name", "vhostuser"},
-};
-
-static char *sharer_of_device(const xmlNode *device)
-{
-    for (guint i = 0; i < G_N_ELEMENTS(sharers); i++) {
-        if (!hv_dom_is(device, sharers[i].element, NULL))
-            continue;
-        const xmlNode *carrier =
-            sharers[i].driver != NULL ? hv_dom_child(device, sharers[i].driver) : device;
-        if (hv_dom_attribute_is(carrier, sharers[i].attribute, sharers[i].value))
-            return g_strdup_printf("%s '%s'", sharers[i].element, sharers[i].value);
-    }
-    return NULL;
-}
-
-static char *find_sharer(const xmlNode *root)
-{
-    const xmlNode *devices = hv_dom_child(root, "devices");
-    char *sharer = NULL;
-    for (const xmlNode *node = devices != NULL ? devices->children : NULL;
-         node != NULL && sharer == NULL; node = node->next)
-        sharer = sharer_of_device(node);
-    return sharer;
-}
-
 /* libvirt adds a balloon where the XML is silent about it. */
 static gboolean may_discard(const xmlNode *root)
 {
@@ -153,6 +119,7 @@ HvDomain *hv_domain_new(void)
     HvDomain *domain = g_new0(HvDomain, 1);
     domain->cells = g_array_new(FALSE, TRUE, sizeof(HvCell));
     domain->devices = g_array_new(FALSE, TRUE, sizeof(HvMemoryDevice));
+    domain->sharers = g_ptr_array_new_with_free_func(g_free);
     domain->vcpu_pins = g_array_new(FALSE, TRUE, sizeof(HvVcpuPin));
     domain->pci_devices = g_ptr_array_new_with_free_func(g_free);
     domain->ovirt_custom = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
@@ -169,7 +136,7 @@ HvDomain *hv_domain_parse(const char *xml, gsize xml_bytes, GError **error)
     const xmlNode *root = xmlDocGetRootElement(dom->doc);
     if (!read_identity(domain, dom, error) || !hv_domain_read_memory(domain, dom, error))
         return NULL;
-    domain->sharer = find_sharer(root);
+    hv_domain_read_sharers(domain->sharers, root);
     domain->may_discard = may_discard(root);
     hv_domain_read_locality(domain, root);
     read_metadata(domain, root);
@@ -189,7 +156,7 @@ void hv_domain_free(HvDomain *domain)
         return;
     g_free(domain->uuid);
     g_free(domain->name);
-    g_free(domain->sharer);
+    g_ptr_array_unref(domain->sharers);
     g_array_unref(domain->cells);
     g_array_unref(domain->devices);
     g_array_unref(domain->vcpu_pins);

@@ -67,6 +67,7 @@ typedef struct {
     guint64 page_kib;           /* what <hugepages> says for it; 0: nothing, or bare <hugepages/> */
     gboolean is_shared;         /* effective access: memAccess, else <access mode>, else memfd's */
     gboolean is_access_written; /* one of the first two; libvirt's checks see no other */
+    HvAccess access;            /* memAccess alone */
     HvPlacement placement;
     HvNodeSet vcpus; /* of this cell, by number; empty: not said */
     HvSpan span;     /* of <cell>; all 0 for a guest without cells */
@@ -118,12 +119,11 @@ typedef struct {
     HvTraits traits;
     gboolean is_auto_placed; /* numatune placement='auto': numad binds it at start */
     gboolean has_cells;
-    guint64 memory_kib; /* <memory> as written; 0: it is missing, and the cells say all */
-    guint64 parts_kib;  /* what cells and memory devices have, which is what counts */
-    GArray *cells;      /* HvCell; one with id -1 for a guest without cells */
-    GArray *devices;    /* HvMemoryDevice */
-    char *sharer; /* first device that cannot work with private memory, as "interface 'vhostuser'";
-                     NULL: none */
+    guint64 memory_kib;        /* <memory> as written; 0: it is missing, and the cells say all */
+    guint64 parts_kib;         /* what cells and memory devices have, which is what counts */
+    GArray *cells;             /* HvCell; one with id -1 for a guest without cells */
+    GArray *devices;           /* HvMemoryDevice */
+    GPtrArray *sharers;        /* char *: devices that cannot work with private memory, in words */
     HvNodeSet cpus;            /* host CPUs of vCPUs without a pin, by number; empty: all */
     GArray *vcpu_pins;         /* HvVcpuPin */
     GPtrArray *pci_devices;    /* char *: host devices of the guest, as "0000:3b:00.0" */
@@ -159,6 +159,15 @@ void hv_domain_free(HvDomain *domain);
 /* One <memory> device by itself, with the same care. *out_device is unchanged on failure. */
 gboolean hv_memory_device_parse(const char *xml, gsize xml_bytes, HvMemoryDevice *out_device,
                                 GError **error);
+
+/*
+ * One device of any kind by itself: *out_name is what it is called if it cannot work with private
+ * memory, else NULL. Newly allocated, unchanged on failure.
+ */
+gboolean hv_device_parse_sharer(const char *xml, gsize xml_bytes, char **out_name, GError **error);
+
+/* The sharers as a list for people, not all of them if they are many. Newly allocated. */
+char *hv_domain_format_sharers(const HvDomain *domain);
 
 /* <hugepages> without any <page>: every cell gets the default size. */
 gboolean hv_domain_has_bare_hugepages(const HvDomain *domain);

@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "mounts.h"
+#include "sharing.h"
 #include "topology.h"
 
 #include <string.h>
@@ -90,15 +91,18 @@ static gboolean check_no_edit_needed(const HvStart *start, GError **error)
         return FALSE;
     }
     if (edit->make_shared) {
+        g_autofree char *who = start->domain->sharers->len > 0
+                                   ? hv_domain_format_sharers(start->domain)
+                                   : g_strdup("the VM property hugepages_shared");
         hv_set_error(
             error, HV_ERROR_CONFLICT,
             start->domain->has_cells
                 ? "set memAccess='shared' on each <cell> of the domain, as hugevmctl set does"
                 : "add <access mode='shared'/> to <memoryBacking> of the domain, as "
                   "hugevmctl set does",
-            "%s needs shared memory, but the domain XML does not share the guest's and "
+            "shared memory is needed by %s, but the domain XML does not share the guest's and "
             "cannot be edited here",
-            start->domain->sharer != NULL ? start->domain->sharer : "VM property hugepages_shared");
+            who);
         return FALSE;
     }
     return TRUE;
@@ -200,10 +204,12 @@ static gboolean pass_unread(HvStart *start, GError **error)
 }
 
 /* Normal pages for a VM that may have them: where another door may edit, it has looked for huge
- * ones before, in vain. */
-static void leave_as_it_stands(HvRequest *request)
+ * ones before, in vain. What is shared without a word is shared. */
+static void leave_as_it_stands(HvRequest *request, const HvDomain *domain)
 {
     request->open.bind = HV_BIND_NONE;
+    if (hv_sharing_is_complete(domain))
+        request->edit.make_shared = FALSE;
     if (request->open.may_be_normal)
         g_array_set_size(request->open.sizes, 0);
 }
@@ -231,7 +237,7 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
     if (start->asked == NULL)
         return FALSE;
     if (start->vm->cannot_edit)
-        leave_as_it_stands(start->asked);
+        leave_as_it_stands(start->asked, start->domain);
     HvRequest *request = hv_request_copy(start->asked);
     start->outcome->request = request;
     add_warnings(start->outcome->warnings, start->settings->warnings);

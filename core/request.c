@@ -8,7 +8,7 @@
  *    went on, grew the pool of one size and started QEMU with the other.
  * 2. What does each backend (cell, memory device) take? Its memory as libvirt
  *    aligns it, rounded up to pages by itself, since each is a mapping of its own.
- * 3. Must the memory be shared, and does the XML say so?
+ * 3. Must the memory be shared, and does the XML say so (sharing.c)?
  *
  * Errors are for requests that make no sense; a sensible request that cannot be
  * served (here, or in QEMU) keeps its needs and carries a refusal, so that a dry
@@ -17,6 +17,7 @@
 #include "agreements.h"
 
 #include "page-size.h"
+#include "sharing.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -132,15 +133,6 @@ static gboolean check_property_against_xml(const HvBuild *build, guint64 size_ki
     return FALSE;
 }
 
-/* Shared memory of normal pages would need another source than huge pages have. */
-static gboolean wants_sharing(const HvBuild *build)
-{
-    for (guint i = 0; i < build->domain->cells->len; i++)
-        if (g_array_index(build->domain->cells, HvCell, i).is_shared)
-            return TRUE;
-    return build->properties->shared == HV_SHARED_YES || build->domain->sharer != NULL;
-}
-
 /* The plan is to choose a size for each cell, of those that the host has. */
 static void open_page_size(HvBuild *build)
 {
@@ -149,7 +141,7 @@ static void open_page_size(HvBuild *build)
     const GArray *sizes = build->snapshot->sizes;
     for (guint i = sizes->len; i > 0; i--)
         g_array_append_val(open->sizes, g_array_index(sizes, HvPageSize, i - 1).size_kib);
-    open->may_be_normal = is_any && !build->domain->has_hugepages && !wants_sharing(build);
+    open->may_be_normal = is_any && !build->domain->has_hugepages && !hv_sharing_is_wanted(build);
     build->is_open = sizes->len > 0;
     build->default_kib = sizes->len > 0 ? g_array_index(open->sizes, guint64, 0) : 0;
     if (sizes->len > 0)
@@ -189,68 +181,6 @@ static gboolean settle_page_size(HvBuild *build, GError **error)
         build->request->edit.add_hugepages_kib = size_kib;
     }
     return TRUE;
-}
-
-typedef struct {
-    gboolean is_any;     /* some cell is shared */
-    gboolean is_all;     /* every cell is shared */
-    gboolean is_written; /* and the XML says so of each, as libvirt's checks want it */
-} Sharing;
-
-static Sharing sharing_of(const HvDomain *domain)
-{
-    Sharing sharing = {.is_all = TRUE, .is_written = TRUE};
-    for (guint i = 0; i < domain->cells->len; i++) {
-        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
-        sharing.is_any = sharing.is_any || cell->is_shared;
-        sharing.is_all = sharing.is_all && cell->is_shared;
-        sharing.is_written = sharing.is_written && cell->is_shared && cell->is_access_written;
-    }
-    return sharing;
-}
-
-/* Nobody said anything about sharing, but a device cannot work without. */
-static void share_for_device(HvBuild *build, const Sharing *sharing)
-{
-    const char *sharer = build->domain->sharer;
-    if (build->settings->shared_memory_auto) {
-        build->request->edit.make_shared = TRUE;
-        hv_build_warn(build, "%s needs shared memory: the guest's memory is made shared", sharer);
-    } else if (!sharing->is_all) {
-        hv_build_refuse(
-            build,
-            hv_refusal_new(HV_ERROR_CONFLICT,
-                           "set the VM property hugepages_shared=true, or shared access "
-                           "in the XML",
-                           "%s needs shared memory, but the guest's memory is private", sharer));
-    }
-}
-
-static void settle_sharing(HvBuild *build)
-{
-    const char *sharer = build->domain->sharer;
-    HvShared wish = build->properties->shared;
-    Sharing sharing = sharing_of(build->domain);
-    if (build->request->needs->len == 0) {
-        if (wish == HV_SHARED_YES)
-            hv_build_warn(build,
-                          "the VM property hugepages_shared has no effect without huge pages");
-    } else if (wish == HV_SHARED_NO && sharer != NULL) {
-        hv_build_refuse(build,
-                        hv_refusal_new(HV_ERROR_CONFLICT, "remove the property or the device",
-                                       "the VM property hugepages_shared is false, but %s needs "
-                                       "shared memory",
-                                       sharer));
-    } else if (wish == HV_SHARED_NO && sharing.is_any) {
-        hv_build_warn(build,
-                      "the VM property hugepages_shared is false, but the domain XML shares the "
-                      "guest's memory: it stays shared");
-    } else if (wish == HV_SHARED_YES && !sharing.is_written) {
-        build->request->edit.make_shared = TRUE;
-    } else if (wish == HV_SHARED_UNSET && sharer != NULL && !sharing.is_written) {
-        share_for_device(build, &sharing);
-    }
-    build->request->shared = sharing.is_all || build->request->edit.make_shared;
 }
 
 /* May the plan choose a node for this VM? Only if the XML says nothing at all about nodes, and all
@@ -354,7 +284,7 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
     if (!settle_uuid(&build, uuid, error) || !settle_page_size(&build, error) ||
         !hv_build_needs(&build, error))
         return NULL;
-    settle_sharing(&build);
+    hv_sharing_settle(&build);
     hv_agreements_check(&build);
     settle_binding(&build);
     /* A VM without huge pages is none of our business: its text stays as it is. */

@@ -276,8 +276,8 @@ def private_memory(bench, host):
     before = pools()
     interface = (f"<interface type='vhostuser'><source type='unix' path='{bench.directory}/socket'"
                  " mode='server'/><model type='virtio'/></interface>")
-    host.refused(huge(bench, devices=interface), "interface 'vhostuser' needs shared memory",
-                 "what to do:", "<access mode='shared'/>")
+    host.refused(huge(bench, devices=interface), "shared memory is needed by interface 'vhostuser'",
+                 f"socket '{bench.directory}/socket'", "what to do:", "<access mode='shared'/>")
     same((pools(), recorded()), (before, []), "pools and claims")
 
 

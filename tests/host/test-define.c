@@ -190,7 +190,8 @@ static void what_can_never_start_is_refused(void)
     assert_refused(&fixture, "<numatune><memory mode='strict' nodeset='5'/></numatune>", &small,
                    "host node 5, which does not exist");
     assert_refused(&fixture, "<devices><interface type='vhostuser'/></devices>",
-                   &(HvWish){.hugepages = "2M", .shared = "false"}, "needs shared memory");
+                   &(HvWish){.hugepages = "2M", .shared = "false"},
+                   "shared memory is needed by interface");
     assert_refused(&fixture, "", &(HvWish){.hugepages = "abc"}, "'abc'");
     assert_refused(&fixture, "", &(HvWish){.shared = "abc"}, "'abc'");
 }

@@ -17,7 +17,7 @@ static void a_plain_guest_is_one_cell(void)
     g_assert_false(cell_at(domain, 0)->is_shared);
     g_assert_true(hv_node_set_is_any(&cell_at(domain, 0)->placement.nodes));
     g_assert_cmpuint(cell_at(domain, 0)->span.end, ==, 0);
-    g_assert_null(domain->sharer);
+    g_assert_cmpuint(domain->sharers->len, ==, 0);
 }
 
 static void units_are_those_of_libvirt(void)

@@ -26,30 +26,6 @@ static void uuids_are_read_as_libvirt_does(void)
     g_assert_null(empty->uuid);
 }
 
-static void devices_that_share_memory_are_found(void)
-{
-    static const struct {
-        const char *device;
-        const char *sharer;
-    } cases[] = {
-        {"<interface type='vhostuser'/>", "interface 'vhostuser'"},
-        {"<disk type='vhostuser'/>", "disk 'vhostuser'"},
-        {"<disk type='vhostvdpa'/>", "disk 'vhostvdpa'"},
-        {"<filesystem><driver type='virtiofs'/></filesystem>", "filesystem 'virtiofs'"},
-        {"<video><driver name='vhostuser'/></video>", "video 'vhostuser'"},
-        {"<disk type='file'/><!-- <disk type='vhostuser'/> -->", NULL},
-        {"<interface type='network'/><filesystem type='mount'/><video/>", NULL},
-        {"<disk type='file'/><interface type='vhostuser'/><disk type='vhostuser'/>",
-         "interface 'vhostuser'"},
-    };
-    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
-        g_autofree char *body =
-            g_strdup_printf("<memory>1</memory><devices>%s</devices>", cases[i].device);
-        g_autoptr(HvDomain) domain = parse_body(body);
-        g_assert_cmpstr(domain->sharer, ==, cases[i].sharer);
-    }
-}
-
 static void metadata_is_matched_by_namespace(void)
 {
     g_autoptr(HvDomain) domain = parse_body(
@@ -335,7 +311,6 @@ int main(int argc, char **argv)
 {
     domain_test_init(&argc, &argv);
     ADD(uuids_are_read_as_libvirt_does);
-    ADD(devices_that_share_memory_are_found);
     ADD(metadata_is_matched_by_namespace);
     ADD(metadata_elsewhere_is_not_read);
     ADD(elements_of_other_namespaces_are_not_libvirts);

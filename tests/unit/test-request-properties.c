@@ -105,83 +105,6 @@ static void switched_off_by_property_the_xml_still_counts(void)
     assert_warns(c, "negative means off");
 }
 
-static void sharing_follows_the_property(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages_shared", "true");
-    request(c, MIB(4) HUGE_2M);
-    g_assert_true(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-    assert_silent(c);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/>"));
-    g_assert_false(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/><cell memory='4096'/>"));
-    g_assert_true(c->request->edit.make_shared);
-    request(c, MIB(4));
-    g_assert_false(c->request->edit.make_shared);
-    g_assert_false(c->request->shared);
-    assert_warns(c, "no effect without huge pages");
-}
-
-static void a_device_that_shares_makes_memory_shared(void)
-{
-    g_autoptr(Case) c = case_new();
-    request(c, MIB(4) HUGE_2M SHARER);
-    g_assert_true(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-    assert_warns(c, "interface 'vhostuser' needs shared memory");
-    assert_fine(c);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/>") SHARER);
-    g_assert_false(c->request->edit.make_shared);
-    assert_silent(c);
-}
-
-static void explicit_sharing_refuses_by_the_devices_name(void)
-{
-    g_autoptr(Case) c = case_new();
-    c->settings->shared_memory_auto = FALSE;
-    request(c, MIB(4) HUGE_2M SHARER);
-    assert_refused(c, HV_ERROR_CONFLICT, "interface 'vhostuser' needs shared memory");
-    assert_need(c, 0, 2048, 2);
-    g_assert_false(c->request->edit.make_shared);
-    set_property(c, "hugepages_shared", "true");
-    request(c, MIB(4) HUGE_2M SHARER);
-    assert_fine(c);
-    g_assert_true(c->request->edit.make_shared);
-}
-
-static void memfd_needs_the_word_for_libvirt_only(void)
-{
-#define MEMFD                                                                                      \
-    "<memoryBacking><hugepages><page size='2048'/></hugepages><source type='memfd'/>"              \
-    "</memoryBacking>"
-    g_autoptr(Case) c = case_new();
-    request(c, MIB(4) MEMFD SHARER);
-    g_assert_true(c->request->edit.make_shared);
-    c->settings->shared_memory_auto = FALSE;
-    request(c, MIB(4) MEMFD SHARER);
-    assert_fine(c);
-    g_assert_false(c->request->edit.make_shared);
-    g_assert_true(c->request->shared);
-}
-
-static void sharing_denied_to_a_device_is_refused(void)
-{
-    g_autoptr(Case) c = case_new();
-    set_property(c, "hugepages_shared", "false");
-    request(c, MIB(4) HUGE_2M SHARER);
-    assert_refused(c, HV_ERROR_CONFLICT, "hugepages_shared is false");
-    assert_need(c, 0, 2048, 2);
-    g_assert_false(c->request->edit.make_shared);
-    request(c, MIB(4) HUGE_2M);
-    assert_fine(c);
-    assert_silent(c);
-    request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/>"));
-    assert_warns(c, "it stays shared");
-    g_assert_true(c->request->shared);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -191,10 +114,5 @@ int main(int argc, char **argv)
     ADD(a_property_against_the_xml_is_a_conflict);
     ADD(a_property_reaches_every_cell);
     ADD(switched_off_by_property_the_xml_still_counts);
-    ADD(sharing_follows_the_property);
-    ADD(a_device_that_shares_makes_memory_shared);
-    ADD(explicit_sharing_refuses_by_the_devices_name);
-    ADD(memfd_needs_the_word_for_libvirt_only);
-    ADD(sharing_denied_to_a_device_is_refused);
     return g_test_run();
 }
