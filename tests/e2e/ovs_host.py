@@ -3,7 +3,7 @@
 
     host.conf(reserving())
     with switch(bench) as ovs:
-        vms = [ovs.vm(bench, port, guest_files(bench), SHARED) for port in ovs.ports]
+        vms = pair(bench, ovs, SHARED)
         ... start them ...
         wait_answers(vms)
 
@@ -25,8 +25,9 @@ import subprocess
 
 import guest_linux
 import harness
-from harness import DYNAMIC, M2, check, read, same, set_total, until, write
+from harness import DYNAMIC, M2, check, pools, read, same, set_total, until, write
 from installed_host import ENVIRONMENT
+from libvirt_host import recorded
 
 VSWITCHD = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"  # Debian's, in its own package
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -43,8 +44,6 @@ SHARED = "<memoryBacking><hugepages/><access mode='shared'/></memoryBacking>"
 
 def reserving(pages=PAGES, conf=DYNAMIC):
     return f"{conf}[hugevm]\nreserved = ovs=size:2M,count:{pages},node:0\n"
-
-
 
 
 class Ovs:
@@ -114,8 +113,8 @@ class Ovs:
         self.process = self._spawn("unshare", "--net", VSWITCHD,
                                    f"unix:{self.directory}/db.sock", f"--log-file={self.log}",
                                    "-vconsole:off")
-        until(lambda: self._has_ports() or self.process.poll() is not None, "the switch", START_S)
-        check(self.process.poll() is None, f"the switch has ended: {self.said()[-1500:]}")
+        until(lambda: self._has_ports() or not self.is_running(), "the switch", START_S)
+        check(self.is_running(), f"the switch has ended: {self.said()[-1500:]}")
 
     def _has_ports(self):
         said = self.said()
@@ -160,8 +159,11 @@ class Ovs:
         counts = dict(re.findall(r"port +(\w+): rx pkts=(\d+)", said))
         return [int(counts.get(f"vm{port}", 0)) for port in self.ports]
 
+    def is_running(self):
+        return self.process.poll() is None
+
     def is_connected(self, port):
-        changes = re.findall(f"vHost Device '{self.socket(port)}' has been (added|removed)",
+        changes = re.findall(f"vHost Device '{self.socket(port)}' .*has been (added|removed)",
                              self.said())
         return changes[-1:] == ["added"]
 
@@ -196,9 +198,9 @@ class Ovs:
                 f"<source type='unix' path='{self.socket(port)}' mode='server'/>"
                 "<model type='virtio'/><rom enabled='no'/></interface>")
 
-    def vm(self, bench, port, files=None, inside="", memory_mib=VM_MIB):
+    def vm(self, bench, port, files=None, inside=""):
         """A VM on a port; files: of a Linux that pings the VM on the other port."""
-        vm = bench.vm(memory_mib=memory_mib, inside=inside, devices=self.nic(port))
+        vm = bench.vm(memory_mib=VM_MIB, inside=inside, devices=self.nic(port))
         vm.log = f"{bench.directory}/{vm.name}.log"
         if files is not None:
             vm.xml = guest_linux.boot(vm.xml, files, vm.log, guest_linux.PING,
@@ -211,9 +213,11 @@ def mac(port):
     return f"52:54:00:00:00:{port:02x}"
 
 
-def guest_files(bench):
+def pair(bench, ovs, inside=""):
+    """A VM on each of two ports, with a Linux that pings the other."""
     build = os.path.dirname(os.path.dirname(harness.ctl))
-    return guest_linux.make_files(f"{build}/kernel", bench.directory, guest_linux.PING)
+    files = guest_linux.make_files(f"{build}/kernel", bench.directory, guest_linux.PING)
+    return [ovs.vm(bench, port, files, inside) for port in ovs.ports]
 
 
 def wait_answers(vms):
@@ -222,6 +226,16 @@ def wait_answers(vms):
     for vm, count in zip(vms, before):
         until(lambda vm=vm, count=count: guest_linux.times_said(vm.log, "answered") > count,
               "an answer to a guest's ping", PING_S, 0.05)
+
+
+def back_as_before(bench, before):
+    """The switch lets go of a VM's memory a moment after its end."""
+    def is_back():
+        bench.ctl("reconcile", status=0)
+        return pools() == before
+
+    until(is_back, "pools as before", 10, 0.1)
+    same(recorded(), [], "claims")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Two VMs ping each other through Open vSwitch with DPDK, on its reserved pages and their grown ones.
+"""Two VMs ping each other through Open vSwitch with DPDK, which has reserved pages beside theirs.
 
 usage: test-ovs.py HUGEVMCTL HUGEVM.SO [WORD]
 
@@ -17,24 +17,9 @@ import harness
 import ovs_host
 from harness import M2, check, holds, pools, same, set_total, until
 from libvirt_host import HOOK, pages_now, recorded, replaced, run
-from ovs_host import PAGES, VM_PAGES, guest_files, reserving, switch, wait_answers
+from ovs_host import PAGES, VM_PAGES, back_as_before, pair, reserving, switch, wait_answers
 
 SILENCE_S = 2  # guests ping ten times a second
-
-
-def back_as_before(bench, before):
-    """The switch lets go of a VM's memory a moment after its end."""
-    def is_back():
-        bench.ctl("reconcile", status=0)
-        return pools() == before
-
-    until(is_back, "pools as before", 10, 0.1)
-    same(recorded(), [], "claims")
-
-
-def vms_with_guest(bench, ovs, inside=""):
-    files = guest_files(bench)
-    return [ovs.vm(bench, port, files, inside) for port in ovs.ports]
 
 
 def ping_each_other(ovs, vms):
@@ -49,7 +34,7 @@ def by_hook(bench, host):
     """started by libvirt's hook, two guests ping each other through the switch"""
     host.conf(reserving())
     with switch(bench) as ovs:
-        before, vms = pools(), vms_with_guest(bench, ovs, ovs_host.SHARED)
+        before, vms = pools(), pair(bench, ovs, ovs_host.SHARED)
         same((pages_now(), ovs.mapped()), ((PAGES, 0), (PAGES, 0)), "pages of the switch")
         for vm in vms:
             host.start(vm)
@@ -63,7 +48,7 @@ def by_run(bench, _host):
     """hugevmctl run shares the memory of two VMs for their NICs, and the guests ping each other"""
     conf = bench.conf(reserving())
     with switch(bench) as ovs:
-        before, vms = pools(), vms_with_guest(bench, ovs)
+        before, vms = pools(), pair(bench, ovs)
         process = bench.start([harness.ctl, "--conf", conf, "run", *(vm.path for vm in vms), "-p",
                                f"hugepages={M2}"])
         for vm in vms:
@@ -76,7 +61,7 @@ def by_run(bench, _host):
 
 
 def refused(bench, host):
-    """with private memory the same VMs are refused before anything is taken, and the NIC is named"""
+    """with private memory the same VMs are refused before anything is taken, with the NIC"""
     host.conf(reserving())
     conf = bench.conf(reserving())
     explicit = bench.conf(reserving() + "shared_memory = explicit\n", "explicit.conf")
@@ -95,7 +80,7 @@ def forced(bench, host):
     """with private memory and without hugevm the VMs run, and the switch cannot map their memory"""
     with switch(bench) as ovs, replaced(HOOK):
         set_total(PAGES + 2 * VM_PAGES)
-        vms = vms_with_guest(bench, ovs, ovs_host.PRIVATE)
+        vms = pair(bench, ovs, ovs_host.PRIVATE)
         for vm in vms:
             host.start(vm)
         for vm, port in zip(vms, ovs.ports):
