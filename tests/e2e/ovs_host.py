@@ -3,7 +3,7 @@
 
     host.conf(reserving())
     with switch(bench) as ovs:
-        vms = pair(bench, ovs, SHARED)
+        vms = pair(bench, ovs, SHARED, MEMFD)
         ... start them ...
         wait_answers(vms)
 
@@ -39,6 +39,7 @@ START_S = 30
 STOP_S = 10
 PING_S = 60
 PRIVATE = "<memoryBacking><hugepages/></memoryBacking>"
+MEMFD = "<memoryBacking><hugepages/><source type='memfd'/><access mode='shared'/></memoryBacking>"
 SHARED = "<memoryBacking><hugepages/><access mode='shared'/></memoryBacking>"
 
 
@@ -47,7 +48,7 @@ def reserving(pages=PAGES, conf=DYNAMIC):
 
 
 class Ovs:
-    """A switch that runs when the constructor returns."""
+    """A switch; it runs from set_up() on."""
 
     def __init__(self, directory, pages=PAGES, ports=2):
         check(os.path.exists(VSWITCHD), f"there is no {VSWITCHD}: see the packages in bootstrap.sh")
@@ -57,9 +58,10 @@ class Ovs:
         self.log = f"{directory}/vswitchd.log"
         self.begin = 0  # of what it says, in its log, since it was started
         self.database = self.process = None
-        # QEMU's user makes sockets there
-        os.makedirs(f"{directory}/sockets")
-        os.chmod(f"{directory}/sockets", 0o777)
+
+    def set_up(self):
+        os.makedirs(f"{self.directory}/sockets")
+        os.chmod(f"{self.directory}/sockets", 0o777)  # QEMU's user makes them
         self._start_database()
         self._configure()
         self.start()
@@ -176,16 +178,19 @@ class Ovs:
     def mapped(self):
         """Pages of 2 MiB that it maps: (its own, those of VMs)."""
         own = of_vms = size_kib = 0
-        path = ""
+        is_of_vm = False
         for line in read(f"/proc/{self.process.pid}/smaps").splitlines():
             words = line.split()
             if not words[0].endswith(":"):
                 path = words[5] if len(words) > 5 else ""
+                # where libvirt has QEMU's files, and how QEMU names a memfd
+                is_of_vm = "/libvirt/qemu" in path or path.startswith("/memfd:memory-backend")
             elif words[0] == "Size:":
                 size_kib = int(words[1])
+            elif words[:2] == ["KernelPageSize:", str(M2)] and is_of_vm:
+                of_vms += size_kib // M2
             elif words[:2] == ["KernelPageSize:", str(M2)]:
-                of_vms += size_kib // M2 if "/libvirt/qemu" in path else 0
-                own += size_kib // M2 if "/libvirt/qemu" not in path else 0
+                own += size_kib // M2
         return own, of_vms
 
     # --- VMs on it
@@ -213,11 +218,11 @@ def mac(port):
     return f"52:54:00:00:00:{port:02x}"
 
 
-def pair(bench, ovs, inside=""):
-    """A VM on each of two ports, with a Linux that pings the other."""
+def pair(bench, ovs, *insides):
+    """A VM on each of two ports, with a Linux that pings the other; insides: their memory."""
     build = os.path.dirname(os.path.dirname(harness.ctl))
     files = guest_linux.make_files(f"{build}/kernel", bench.directory, guest_linux.PING)
-    return [ovs.vm(bench, port, files, inside) for port in ovs.ports]
+    return [ovs.vm(bench, port, files, inside) for port, inside in zip(ovs.ports, insides)]
 
 
 def wait_answers(vms):
@@ -242,9 +247,9 @@ def back_as_before(bench, before):
 def switch(bench, ports=2, pages=PAGES):
     """A switch that has all the pages of 2 MiB that there are."""
     set_total(pages)
-    directory = f"{bench.directory}/ovs"
-    ovs = Ovs(directory, pages, ports)
+    ovs = Ovs(f"{bench.directory}/ovs", pages, ports)
     try:
+        ovs.set_up()
         yield ovs
     finally:
         ovs.close()

@@ -34,7 +34,7 @@ def by_hook(bench, host):
     """started by libvirt's hook, two guests ping each other through the switch"""
     host.conf(reserving())
     with switch(bench) as ovs:
-        before, vms = pools(), pair(bench, ovs, ovs_host.SHARED)
+        before, vms = pools(), pair(bench, ovs, ovs_host.SHARED, ovs_host.MEMFD)
         same((pages_now(), ovs.mapped()), ((PAGES, 0), (PAGES, 0)), "pages of the switch")
         for vm in vms:
             host.start(vm)
@@ -48,7 +48,7 @@ def by_run(bench, _host):
     """hugevmctl run shares the memory of two VMs for their NICs, and the guests ping each other"""
     conf = bench.conf(reserving())
     with switch(bench) as ovs:
-        before, vms = pools(), pair(bench, ovs)
+        before, vms = pools(), pair(bench, ovs, "", "")
         process = bench.start([harness.ctl, "--conf", conf, "run", *(vm.path for vm in vms), "-p",
                                f"hugepages={M2}"])
         for vm in vms:
@@ -80,7 +80,7 @@ def forced(bench, host):
     """with private memory and without hugevm the VMs run, and the switch cannot map their memory"""
     with switch(bench) as ovs, replaced(HOOK):
         set_total(PAGES + 2 * VM_PAGES)
-        vms = pair(bench, ovs, ovs_host.PRIVATE)
+        vms = pair(bench, ovs, ovs_host.PRIVATE, ovs_host.PRIVATE)
         for vm in vms:
             host.start(vm)
         for vm, port in zip(vms, ovs.ports):
