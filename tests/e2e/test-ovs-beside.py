@@ -16,8 +16,8 @@ import threading
 
 import harness
 import ovs_host
-from harness import (DYNAMIC, M2, STATIC, check, free, holds, knob, pools, read, same, set_total,
-                     total, until)
+from harness import (DYNAMIC, M2, STATIC, check, free, holds, pools, same, set_total, total,
+                     until)
 from hugevm_host import SHORTAGE, HugevmError
 from hugevm_host import Host as InProcessHost
 from in_process import HUGE, guest
@@ -96,17 +96,15 @@ class Watch(threading.Thread):
         self.is_over = threading.Event()
         self.start()
 
-    @staticmethod
-    def _left():
-        """In this order: a page that is touched in between counts as free once too often."""
-        unused = free()
-        return unused - int(read(knob(M2, "resv")))
-
     def run(self):
+        """Counters that stand in several files are of one moment if they are the same again."""
         while not self.is_over.wait(0.002):
-            least, left = self.least, self._left()
+            least, seen = self.least, pools()[M2]
+            if least is None or (least, seen) != (self.least, pools()[M2]):
+                continue
             self.looks += 1
-            if least is not None and least == self.least and left < least:
+            left = seen[1] - seen[3]
+            if left < least:
                 self.problems.append(f"{left} pages are free, {least} reserved ones not in use")
 
     def end(self):
