@@ -119,6 +119,12 @@ static void check_reserve(const HvDoctorView *view, GPtrArray *found)
         add(found, HV_DOCTOR_PROBLEM,
             "correct the entry (hugevmctl config says where it stands), or add the pages", "%s",
             (const char *)g_ptr_array_index(warnings, i));
+    g_autoptr(GPtrArray) notes = hv_reserve_notes(view->audit->settings, view->audit->snapshot);
+    for (guint i = 0; i < notes->len; i++)
+        add(found, HV_DOCTOR_NOTE,
+            "if that is not meant: correct the entry (hugevmctl config says where it stands); "
+            "process:NAME in it says which program is meant",
+            "%s", (const char *)g_ptr_array_index(notes, i));
 }
 
 /* --- page sizes ------------------------------------------------------------------------------ */

@@ -9,6 +9,7 @@ static void row_free(gpointer data)
 {
     HvExplainRow *row = data;
     g_ptr_array_unref(row->claimed_by);
+    g_ptr_array_unref(row->reserved_for);
     g_free(row);
 }
 
@@ -47,13 +48,25 @@ static void add_claims(HvExplainRow *row, const HvWorld *world)
     }
 }
 
+static void add_reserved(HvExplainRow *row, const HvWorld *world)
+{
+    row->reserved = hv_settings_reserved_pages(world->settings, row->size_kib, row->node,
+                                               hv_snapshot_default_size_kib(world->snapshot));
+    row->reserved_for = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < world->settings->reserved->len; i++) {
+        const HvReserved *entry = &g_array_index(world->settings->reserved, HvReserved, i);
+        if (entry->name != NULL && entry->count_pages > 0 && entry->size_kib == row->size_kib &&
+            entry->node == row->node)
+            g_ptr_array_add(row->reserved_for, g_strdup(entry->name));
+    }
+}
+
 static HvExplainRow *row_new(const HvWorld *world, guint64 size_kib, int node)
 {
     HvExplainRow *row = g_new0(HvExplainRow, 1);
     row->node = node;
     row->size_kib = size_kib;
-    row->reserved = hv_settings_reserved_pages(world->settings, size_kib, node,
-                                               hv_snapshot_default_size_kib(world->snapshot));
+    add_reserved(row, world);
     row->demotable = hv_plan_demotable_into_pages(world, size_kib, node);
     row->growth = hv_forecast_growth(world, size_kib, node);
     add_claims(row, world);

@@ -18,12 +18,13 @@ typedef struct {
     guint64 missing; /* of these, what cannot be had: 0 unless the plan is refused */
     guint64 total;
     guint64 free;
-    guint64 reserved;      /* withheld by configuration */
-    guint64 claimed;       /* for other VMs, whether they have them yet or not */
-    GPtrArray *claimed_by; /* char *: their names, or UUIDs where they have none */
-    guint64 available;     /* a VM could have them now */
-    guint64 demotable;     /* more by splitting larger pages, as the settings allow */
-    HvGrowth growth;       /* more by growth, even if that is switched off */
+    guint64 reserved;        /* withheld by configuration */
+    GPtrArray *reserved_for; /* char *: for whom, as far as that has a name */
+    guint64 claimed;         /* for other VMs, whether they have them yet or not */
+    GPtrArray *claimed_by;   /* char *: their names, or UUIDs where they have none */
+    guint64 available;       /* a VM could have them now */
+    guint64 demotable;       /* more by splitting larger pages, as the settings allow */
+    HvGrowth growth;         /* more by growth, even if that is switched off */
 } HvExplainRow;
 
 /* A row per pool of each size that the request needs, larger sizes first (HvExplainRow). */

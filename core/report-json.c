@@ -10,6 +10,7 @@
 #include "explain.h"
 #include "json-parts.h"
 #include "page-size.h"
+#include "report-reserved.h"
 
 #include <json-glib/json-glib.h>
 #include <string.h>
@@ -95,6 +96,7 @@ static void add_table(JsonBuilder *builder, const GPtrArray *table)
         hv_json_add_number(builder, "total", row->total);
         hv_json_add_number(builder, "free", row->free);
         hv_json_add_number(builder, "reserved", row->reserved);
+        add_texts(builder, "reserved_for", row->reserved_for);
         hv_json_add_number(builder, "claimed", row->claimed);
         add_texts(builder, "claimed_by", row->claimed_by);
         hv_json_add_number(builder, "available", row->available);
@@ -249,6 +251,7 @@ char *hv_report_status_json(const HvWorld *world)
     for (guint i = 0; i < snapshot->sizes->len; i++)
         add_size(builder, world, &g_array_index(snapshot->sizes, HvPageSize, i));
     json_builder_end_array(builder);
+    hv_report_add_reserved(builder, world);
     g_autoptr(GPtrArray) warnings = hv_report_status_warnings(world);
     add_texts(builder, "warnings", warnings);
     return hv_json_end(builder);

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "explain.h"
 #include "page-size.h"
+#include "report-reserved.h"
 #include "reserve.h"
 
 #define NAMES_MAX 3 /* of VMs in a line */
@@ -61,6 +62,16 @@ static void append_settled(GString *out, const HvRequest *request)
                                request->edit.bind->node);
 }
 
+static void append_names(GString *out, const char *what, const GPtrArray *names)
+{
+    for (guint i = 0; i < MIN(names->len, NAMES_MAX); i++) {
+        g_autofree char *name = hv_quote(g_ptr_array_index(names, i));
+        g_string_append_printf(out, "%s%s %s", i == 0 ? "  " : ",", i == 0 ? what : "", name);
+    }
+    if (names->len > NAMES_MAX)
+        g_string_append_printf(out, " and %u more", names->len - NAMES_MAX);
+}
+
 static void append_row(GString *out, const HvExplainRow *row)
 {
     g_autofree char *size = hv_format_kib(row->size_kib);
@@ -71,12 +82,8 @@ static void append_row(GString *out, const HvExplainRow *row)
     g_string_append_printf(out, "%4s %8s", node, size);
     for (guint i = 0; i < G_N_ELEMENTS(columns); i++)
         g_string_append_printf(out, " %9" G_GUINT64_FORMAT, columns[i]);
-    for (guint i = 0; i < MIN(row->claimed_by->len, NAMES_MAX); i++) {
-        g_autofree char *name = hv_quote(g_ptr_array_index(row->claimed_by, i));
-        g_string_append_printf(out, "%s %s", i == 0 ? "  claimed for" : ",", name);
-    }
-    if (row->claimed_by->len > NAMES_MAX)
-        g_string_append_printf(out, " and %u more", row->claimed_by->len - NAMES_MAX);
+    append_names(out, "reserved for", row->reserved_for);
+    append_names(out, "claimed for", row->claimed_by);
     g_string_append_c(out, '\n');
 }
 
@@ -184,6 +191,7 @@ char *hv_report_status_text(const HvWorld *world)
                                text, size->is_default ? " (default)" : "", room.resv, room.reserved,
                                room.available);
     }
+    hv_report_append_reserved(out, world);
     return g_string_free(out, FALSE);
 }
 

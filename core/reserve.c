@@ -9,18 +9,25 @@
 
 /* --- who uses them --------------------------------------------------------------------------- */
 
+guint64 hv_consumer_pages(const HvConsumer *consumer, guint64 size_kib, int node)
+{
+    guint64 pages = 0;
+    for (guint i = 0; i < consumer->placed->len; i++) {
+        const HvPlacedPages *placed = &g_array_index(consumer->placed, HvPlacedPages, i);
+        if (placed->size_kib == size_kib && (node < 0 || placed->node == node))
+            pages = hv_plus(pages, placed->pages);
+    }
+    return pages;
+}
+
 guint64 hv_reserve_held_pages(const HvSnapshot *snapshot, const char *process, guint64 size_kib,
                               int node)
 {
     guint64 pages = 0;
     for (guint i = 0; snapshot->consumers != NULL && i < snapshot->consumers->len; i++) {
         const HvConsumer *consumer = g_ptr_array_index(snapshot->consumers, i);
-        for (guint k = 0; k < consumer->placed->len; k++) {
-            const HvPlacedPages *placed = &g_array_index(consumer->placed, HvPlacedPages, k);
-            if (placed->size_kib == size_kib && (node < 0 || placed->node == node) &&
-                strcmp(consumer->process, process) == 0)
-                pages = hv_plus(pages, placed->pages);
-        }
+        if (strcmp(consumer->process, process) == 0)
+            pages = hv_plus(pages, hv_consumer_pages(consumer, size_kib, node));
     }
     return pages;
 }
@@ -60,6 +67,82 @@ GArray *hv_reserve_uses(const HvSettings *settings, const HvSnapshot *snapshot, 
                     MIN(use->entry->count_pages, left_for(uses, use->entry, snapshot));
         }
     return uses;
+}
+
+char *hv_reserve_describe(const HvReserveUse *use, const HvSnapshot *snapshot)
+{
+    const HvReserved *entry = use->entry;
+    g_autofree char *where = entry->node >= 0 && snapshot->nodes->len > 1
+                                 ? g_strdup_printf(" on node %d", entry->node)
+                                 : g_strdup("");
+    return g_strdup_printf("reserved for %s%s, %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+                           " in use",
+                           entry->name, where, use->used_pages, entry->count_pages);
+}
+
+/* A process that the entry means; NULL: there is none. */
+static const HvConsumer *find_consumer(const HvSnapshot *snapshot, const HvReserved *entry)
+{
+    for (guint i = 0; i < snapshot->consumers->len; i++) {
+        const HvConsumer *consumer = g_ptr_array_index(snapshot->consumers, i);
+        if (strcmp(consumer->process, entry->process) == 0)
+            return consumer;
+    }
+    return NULL;
+}
+
+static char *note_unused(const HvReserveUse *use, const HvSnapshot *snapshot)
+{
+    const HvReserved *entry = use->entry;
+    const HvConsumer *consumer = find_consumer(snapshot, entry);
+    g_autofree char *what = hv_reserve_describe(use, snapshot);
+    g_autofree char *size = hv_format_kib(entry->size_kib);
+    if (consumer == NULL)
+        return g_strdup_printf("pages of %s %s: no program called %s runs", size, what,
+                               entry->process);
+    g_autofree char *comm = hv_quote(consumer->comm);
+    return g_strdup_printf("pages of %s %s, although process %" G_GINT64_FORMAT " %s runs%s", size,
+                           what, consumer->pid, comm,
+                           consumer->is_readable ? "" : "; it takes root to see what it has");
+}
+
+/* What they hold beyond all that is reserved for them; told at the first of their entries. */
+static char *note_excess(const GArray *uses, guint index, const HvSnapshot *snapshot)
+{
+    const HvReserved *entry = g_array_index(uses, HvReserveUse, index).entry;
+    guint64 held = hv_reserve_held_pages(snapshot, entry->process, entry->size_kib, -1), count = 0;
+    for (guint i = 0; i < uses->len; i++) {
+        const HvReserveUse *other = &g_array_index(uses, HvReserveUse, i);
+        if (strcmp(other->entry->process, entry->process) == 0 && i < index)
+            return NULL;
+        if (strcmp(other->entry->process, entry->process) == 0)
+            count = hv_plus(count, other->entry->count_pages);
+    }
+    g_autofree char *size = hv_format_kib(entry->size_kib);
+    return held <= count
+               ? NULL
+               : g_strdup_printf("programs called %s have %" G_GUINT64_FORMAT
+                                 " pages of %s, and %" G_GUINT64_FORMAT
+                                 " are reserved: VMs may take the others while they restart",
+                                 entry->process, held, size, count);
+}
+
+GPtrArray *hv_reserve_notes(const HvSettings *settings, const HvSnapshot *snapshot)
+{
+    GPtrArray *notes = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; snapshot->consumers != NULL && i < snapshot->sizes->len; i++) {
+        guint64 size_kib = g_array_index(snapshot->sizes, HvPageSize, i).size_kib;
+        g_autoptr(GArray) uses = hv_reserve_uses(settings, snapshot, size_kib);
+        for (guint k = 0; k < uses->len; k++) {
+            const HvReserveUse *use = &g_array_index(uses, HvReserveUse, k);
+            char *excess = note_excess(uses, k, snapshot);
+            if (use->used_pages == 0 && use->entry->count_pages > 0)
+                g_ptr_array_add(notes, note_unused(use, snapshot));
+            if (excess != NULL)
+                g_ptr_array_add(notes, excess);
+        }
+    }
+    return notes;
 }
 
 /* --- what is not there ----------------------------------------------------------------------- */

@@ -3,10 +3,12 @@
 
 #include "forecast.h"
 #include "page-size.h"
+#include "reserve.h"
 
 #include <string.h>
 
 #define HOLDERS_MAX 3
+#define RESERVATIONS_MAX 3
 #define HOLDERS_MAX_CHARS 48 /* but for the first: the whole message is one line */
 
 /* A VM that has, or waits for, pages that somebody else would need. */
@@ -76,6 +78,27 @@ static char *describe_place(const HvNodeSet *nodes)
     return g_strdup_printf("node%s %s", hv_node_set_single(nodes) >= 0 ? "" : "s", list);
 }
 
+/* "; reserved for ovs, 256 of 512 in use" for each that is kept where the VM may be */
+static void append_reservations(GString *out, const HvWorld *world, const HvShortage *shortage)
+{
+    g_autoptr(GArray) uses = hv_reserve_uses(world->settings, world->snapshot, shortage->size_kib);
+    guint shown = 0, more = 0;
+    for (guint i = 0; i < uses->len; i++) {
+        const HvReserveUse *use = &g_array_index(uses, HvReserveUse, i);
+        gboolean is_there = use->entry->node < 0 || hv_node_set_is_any(&shortage->nodes) ||
+                            hv_node_set_contains(&shortage->nodes, use->entry->node);
+        if (use->entry->count_pages == 0 || !is_there)
+            continue;
+        g_autofree char *text = hv_reserve_describe(use, world->snapshot);
+        if (shown++ < RESERVATIONS_MAX)
+            g_string_append_printf(out, "; %s", text);
+        else
+            more++;
+    }
+    if (more > 0)
+        g_string_append_printf(out, "; and %u more", more);
+}
+
 static char *describe_others(const HvWorld *world, const HvShortage *shortage, const HvRoom *room)
 {
     GString *out = g_string_new(NULL);
@@ -94,6 +117,7 @@ static char *describe_others(const HvWorld *world, const HvShortage *shortage, c
         if (parts[i].pages > 0 || i == 0)
             g_string_append_printf(out, ", %" G_GUINT64_FORMAT " %s", parts[i].pages,
                                    parts[i].what);
+    append_reservations(out, world, shortage);
     g_autofree char *holders =
         hv_shortage_holders(world->ledger, world->self_uuid, shortage->size_kib, &shortage->nodes);
     if (holders[0] == '\0')

@@ -20,6 +20,7 @@ CONF = """[performance]
 use_dynamic_hugepages = true
 [hugevm]
 host_memory_floor = 0,0%
+reserved = db=size:2M,count:1
 [DEFAULT]
 compact = true
 """
@@ -133,9 +134,10 @@ def make_ledger(root):
 
 
 def make_user_of_pages(root):
-    """A process that audit has a note for."""
+    """A process that audit has a note for, and for whom pages are reserved."""
     write(root / "proc/8/status", "Name:\tdb\nUid:\t0\t0\t0\t0\nHugetlbPages:\t2048 kB\n")
     write(root / "proc/8/comm", "db\n")
+    (root / "proc/8/exe").symlink_to("/usr/bin/db")
 
 
 def make_running_vm(root):
