@@ -7,6 +7,7 @@
 #include "doctor.h"
 
 #include "error.h"
+#include "left-files.h"
 #include "mounts.h"
 #include "page-size.h"
 #include "planner.h"
@@ -111,6 +112,22 @@ static void check_settings(const HvDoctorView *view, GPtrArray *found)
             "hugevm is switched off (enabled = false): VMs start as if it were not installed");
 }
 
+static void check_left_files(const HvDoctorView *view, GPtrArray *found)
+{
+    g_autoptr(GPtrArray) all = hv_left_files_find(view->root);
+    for (guint i = 0; i < all->len; i++) {
+        const HvLeftFiles *left = g_ptr_array_index(all, i);
+        g_autofree char *size = hv_format_kib(left->size_kib);
+        g_autofree char *directory = hv_quote(left->directory);
+        g_autofree char *name = hv_quote(left->name);
+        add(found, HV_DOCTOR_NOTE,
+            "start the program again, which takes them over, or remove the files",
+            "%" G_GUINT64_FORMAT " pages of %s are in files that nobody maps, %u in %s as %s, as "
+            "DPDK leaves them when it is killed: they count as used by others",
+            left->pages, size, left->n_files, directory, name);
+    }
+}
+
 static void check_reserve(const HvDoctorView *view, GPtrArray *found)
 {
     g_autoptr(GPtrArray) warnings =
@@ -125,6 +142,7 @@ static void check_reserve(const HvDoctorView *view, GPtrArray *found)
             "if that is not meant: correct the entry (hugevmctl config says where it stands); "
             "process:NAME in it says which program is meant",
             "%s", (const char *)g_ptr_array_index(notes, i));
+    check_left_files(view, found);
 }
 
 /* --- page sizes ------------------------------------------------------------------------------ */

@@ -11,39 +11,54 @@
 typedef enum { MOUNT_NONE, MOUNT_UNKNOWN, MOUNT_KNOWN } MountState;
 
 /* The kernel always shows the page size of a hugetlbfs among its options: "rw,pagesize=2M". */
-static gboolean has_page_size(const char *options, guint64 size_kib)
+static gboolean find_page_size(const char *options, guint64 *out_kib)
 {
     g_auto(GStrv) list = g_strsplit(options, ",", -1);
-    for (guint i = 0; list[i] != NULL; i++) {
-        guint64 kib;
+    for (guint i = 0; list[i] != NULL; i++)
         if (g_str_has_prefix(list[i], "pagesize=") &&
-            hv_parse_size_kib(list[i] + strlen("pagesize="), 1, &kib) && kib == size_kib)
+            hv_parse_size_kib(list[i] + strlen("pagesize="), 1, out_kib))
             return TRUE;
-    }
     return FALSE;
 }
 
-/* One line of /proc/mounts: a hugetlbfs of the size, and does the daemon know it? */
-static MountState state_of_line(const HvRoot *root, const char *line, guint64 size_kib)
+static void hugetlbfs_free(gpointer data)
 {
-    g_auto(GStrv) fields = g_strsplit(line, " ", 5);
-    if (g_strv_length(fields) < 4 || strcmp(fields[2], "hugetlbfs") != 0 ||
-        !has_page_size(fields[3], size_kib))
-        return MOUNT_NONE;
-    g_autofree char *directory = g_strcompress(fields[1]); /* the kernel writes a blank as \040 */
-    g_autofree char *of_daemon = g_strconcat(directory, "/libvirt/qemu", NULL);
-    return hv_root_exists(root, of_daemon) ? MOUNT_KNOWN : MOUNT_UNKNOWN;
+    HvHugetlbfs *one = data;
+    g_free(one->directory);
+    g_free(one);
+}
+
+GPtrArray *hv_mounts_list(const HvRoot *root)
+{
+    g_autofree char *text = hv_root_read_text(root, "/proc/self/mounts", MOUNTS_MAX_BYTES, NULL);
+    if (text == NULL)
+        return NULL;
+    GPtrArray *mounts = g_ptr_array_new_with_free_func(hugetlbfs_free);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (guint i = 0; lines[i] != NULL; i++) {
+        g_auto(GStrv) fields = g_strsplit(lines[i], " ", 5);
+        guint64 size_kib;
+        if (g_strv_length(fields) < 4 || strcmp(fields[2], "hugetlbfs") != 0 ||
+            !find_page_size(fields[3], &size_kib))
+            continue;
+        HvHugetlbfs *one = g_new0(HvHugetlbfs, 1);
+        one->directory = g_strcompress(fields[1]); /* the kernel writes a blank as \040 */
+        one->size_kib = size_kib;
+        g_ptr_array_add(mounts, one);
+    }
+    return mounts;
 }
 
 static MountState best_state(const HvRoot *root, guint64 size_kib)
 {
-    g_autofree char *text = hv_root_read_text(root, "/proc/self/mounts", MOUNTS_MAX_BYTES, NULL);
-    if (text == NULL)
-        return MOUNT_KNOWN;
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    MountState best = MOUNT_NONE;
-    for (guint i = 0; lines[i] != NULL && best != MOUNT_KNOWN; i++)
-        best = MAX(best, state_of_line(root, lines[i], size_kib));
+    g_autoptr(GPtrArray) mounts = hv_mounts_list(root);
+    MountState best = mounts == NULL ? MOUNT_KNOWN : MOUNT_NONE;
+    for (guint i = 0; mounts != NULL && i < mounts->len && best != MOUNT_KNOWN; i++) {
+        const HvHugetlbfs *one = g_ptr_array_index(mounts, i);
+        g_autofree char *of_daemon = g_strconcat(one->directory, "/libvirt/qemu", NULL);
+        if (one->size_kib == size_kib)
+            best = hv_root_exists(root, of_daemon) ? MOUNT_KNOWN : MOUNT_UNKNOWN;
+    }
     return best;
 }
 

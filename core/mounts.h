@@ -13,6 +13,14 @@ typedef enum {
     HV_LIBVIRT_DAEMON,
 } HvLibvirt;
 
+typedef struct {
+    char *directory;
+    guint64 size_kib; /* of its pages */
+} HvHugetlbfs;
+
+/* All hugetlbfs mounts (HvHugetlbfs); NULL where /proc/mounts cannot be read. */
+GPtrArray *hv_mounts_list(const HvRoot *root);
+
 /*
  * Will libvirt find a hugetlbfs of this page size? HV_ERROR_CONFLICT with the
  * command to run. TRUE as well where /proc/mounts cannot be read.

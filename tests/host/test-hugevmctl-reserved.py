@@ -189,6 +189,32 @@ class Doctor(ReservedCase):
         self.assertEqual(self.notes(), ["programs called ovs have 35 pages of 2 MiB, and 30 are "
                                         "reserved: VMs may take the others while they restart"])
 
+    def left_files(self, mapped):
+        self.ovs(1, name="other" if not mapped else "rtemap")
+        directory = self.root / "dev/hugepages"
+        directory.mkdir(parents=True)
+        for name in ("rtemap_0", "rtemap_11", "notmap_x", "map"):
+            (directory / name).write_bytes(bytes(4 << 20))
+        (self.root / "proc/self").mkdir(exist_ok=True)
+        (self.root / "proc/self/mounts").write_text(
+            "none /dev/hugepages hugetlbfs rw,pagesize=2M 0 0\n")
+        if mapped:
+            file = (directory / "rtemap_0").stat()
+            device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
+            with open(self.root / f"proc/{OVS}/maps", "a", encoding="ascii") as maps:
+                maps.write(f"7f1000000000-7f1000400000 rw-s 00000000 {device} {file.st_ino} /r\n")
+
+    @unittest.skipUnless(os.geteuid() == 0, "it takes root to see what all processes map")
+    def test_files_that_dpdk_has_left(self):
+        self.left_files(mapped=False)
+        self.assertEqual(self.notes(), [
+            "4 pages of 2 MiB are in files that nobody maps, 2 in '/dev/hugepages' as 'rtemap_0', "
+            "as DPDK leaves them when it is killed: they count as used by others"])
+
+    def test_files_that_somebody_maps_are_not_left(self):
+        self.left_files(mapped=True)
+        self.assertEqual(self.notes(), [])
+
 
 def main():
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
