@@ -129,6 +129,18 @@ static gboolean check_runs(const HvStart *start, const HvClaim *vm, GError **err
     return FALSE;
 }
 
+/* libvirt would plug it, and QEMU map it: but what the guest has there others would not see. */
+static gboolean check_access(const HvClaim *vm, const HvMemoryDevice *device, GError **error)
+{
+    if (vm == NULL || !vm->shared || device->access != HV_ACCESS_PRIVATE || device->is_live)
+        return TRUE;
+    hv_set_error(error, HV_ERROR_CONFLICT, "take access='private' out of the memory device",
+                 "the memory of VM %s is shared, but the memory device has access='private': "
+                 "devices that need shared memory could not reach it there",
+                 vm->uuid);
+    return FALSE;
+}
+
 /*
  * What the device takes beyond what is claimed for it: virtio-mem may have been granted some that
  * its guest has not taken, which its XML does not tell.
@@ -171,7 +183,7 @@ HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvP
     start.outcome->uuid = g_strdup(ref->uuid);
     if (!has_huge_pages(start.domain, hv_platform_base_page_kib(agent->root)))
         return g_steal_pointer(&start.outcome);
-    if (!check_runs(&start, claim, error))
+    if (!check_runs(&start, claim, error) || !check_access(claim, &device, error))
         return NULL;
     if (!make_request(&start, &local)) {
         if (local == NULL)

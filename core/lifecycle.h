@@ -125,6 +125,13 @@ typedef struct {
 HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *vm, const HvPlug *plug,
                              GError **error);
 
+/*
+ * Another device that is to be plugged: HV_ERROR_CONFLICT if the VM's claim says that its memory is
+ * private, and the device cannot work so. Claims nothing, takes no lock.
+ */
+gboolean hv_lifecycle_check_device(const HvAgent *agent, const HvVmRef *vm, const HvPlug *plug,
+                                   GError **error);
+
 typedef enum { HV_PLUG_DONE, HV_PLUG_FAILED, HV_PLUG_UNDONE } HvPlugEnd;
 
 /* It was plugged, could not be, or was unplugged again: what the VM has now is claimed. */

@@ -299,6 +299,21 @@ static int32_t module_before_memory_hotplug(struct hugevm_handle *handle,
                            : module_fail_with(error, cause);
 }
 
+static int32_t module_before_device_hotplug(struct hugevm_handle *handle,
+                                            const struct hugevm_vm_ref *vm, const char *device_xml,
+                                            uint64_t device_xml_bytes, struct hugevm_error *error)
+{
+    HvVmRef ref;
+    g_autofree char *uuid = NULL;
+    HvPlug plug = {.xml = device_xml, .xml_bytes = device_xml_bytes};
+    GError *cause = NULL;
+    if (!take_plug(handle, vm, &plug, &ref, &uuid))
+        return module_fail_invalid(error, BAD_PLUG);
+    return hv_lifecycle_check_device(handle->agent, &ref, &plug, &cause)
+               ? HUGEVM_OK
+               : module_fail_with(error, cause);
+}
+
 static int32_t end_plug(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm, HvPlug plug,
                         HvPlugEnd end, struct hugevm_error *error)
 {
@@ -405,6 +420,7 @@ static const struct hugevm_plugin plugin = {
     .result_warning = module_result_warning,
     .result_free = module_result_free,
     .adapt_incoming_xml = module_adapt_incoming_xml,
+    .before_device_hotplug = module_before_device_hotplug,
 };
 
 __attribute__((visibility("default"))) int32_t hugevm_plugin_negotiate(

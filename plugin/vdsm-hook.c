@@ -15,6 +15,8 @@
  *   before_vm_migrate_destination  claim for the source's XML   2 refuses the migration
  *   before_vm_dehibernate          claim for the saved XML      2 refuses the restore
  *   before_memory_hotplug          claim for the device         2 refuses the plug
+ *   before_nic_hotplug, before_disk_hotplug
+ *                                  is the VM's memory fit?      2 refuses the plug
  *   after_vm_start, after_vm_migrate_destination, after_memory_hotplug
  *                                  QEMU has its memory          1 is logged
  *   after_vm_destroy, after_vm_migrate_source, after_vm_hibernate
@@ -31,11 +33,13 @@
  * "vdsm-hook --as-root POINT", the command lines that the sudoers file allows. This
  * half opens the XML file, with vdsm's rights, and passes on its text (vdsm-message.h);
  * it also writes the changed text back. A VM without huge pages costs no sudo. VDSM's
- * figures (vdsm-report.h) need no root; before_vdsm_start is run by root itself.
+ * figures (vdsm-report.h) and other devices than memory (vdsm-device.h) need no root;
+ * before_vdsm_start is run by root itself.
  */
 #include "ancestor.h"
 #include "door.h"
 #include "glance.h"
+#include "vdsm-device.h"
 #include "vdsm-message.h"
 #include "vdsm-report.h"
 #include "vdsm-root.h"
@@ -87,12 +91,19 @@ static gboolean is_plugged_with_pages(const VdsmRequest *request)
             memmem(request->xml, request->xml_bytes, element, strlen(element)) != NULL);
 }
 
+/* Of a VM without claim nothing is known. */
+static gboolean is_plugged_to_share(const VdsmRequest *request)
+{
+    return vdsm_device_may_share(request) && has_claim(request);
+}
+
 typedef struct {
     const char *name;
     Concerns concerns;
     gboolean needs_xml;
     gboolean may_refuse; /* VDSM goes on after a failure of the others */
     gboolean takes_edit; /* VDSM reads the XML file again */
+    gboolean only_looks; /* at the ledger, which needs no root */
 } Point;
 
 static const Point points[] = {
@@ -106,6 +117,10 @@ static const Point points[] = {
     {"after_vm_hibernate", has_claim},
     {"before_memory_hotplug", is_plugged_with_pages, .needs_xml = TRUE, .may_refuse = TRUE},
     {"after_memory_hotplug", has_claim, .needs_xml = TRUE},
+    {"before_nic_hotplug", is_plugged_to_share, .needs_xml = TRUE, .may_refuse = TRUE,
+     .only_looks = TRUE},
+    {"before_disk_hotplug", is_plugged_to_share, .needs_xml = TRUE, .may_refuse = TRUE,
+     .only_looks = TRUE},
 };
 
 static int report_caps(void)
@@ -338,13 +353,25 @@ static int serve(const Point *point, const VdsmRequest *request)
     return 0;
 }
 
+static int look_at_device(const Point *point, const VdsmRequest *request)
+{
+    g_autofree char *problem = NULL;
+    if (vdsm_device_is_refused(request, &problem))
+        return fail(point, problem);
+    if (problem != NULL)
+        fprintf(stderr, "hugevm: warning: %s\n", problem);
+    return 0;
+}
+
 static int serve_vm(const Point *point)
 {
     g_auto(VdsmRequest) request = {0};
     g_autofree char *problem = NULL;
     if (!read_request(&request, point, &problem))
         return fail(point, problem);
-    return point->concerns(&request) ? serve(point, &request) : 0;
+    if (!point->concerns(&request))
+        return 0;
+    return point->only_looks ? look_at_device(point, &request) : serve(point, &request);
 }
 
 int main(int argc, char **argv)

@@ -392,6 +392,20 @@ struct hugevm_plugin {
      */
     int32_t (*adapt_incoming_xml)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
                                   struct hugevm_result **out_result, struct hugevm_error *error);
+
+    /*
+     * Before another device is plugged into a VM that runs: device_xml is one element of
+     * <devices>, as <interface> or <disk>. CONFLICT where it cannot work, as its other side has
+     * to map the guest's memory (vhostuser, virtiofs and others, see hugepages_shared in
+     * hugevmctl(8)), and the memory of this VM is private by its claim. Success for every other
+     * device, and for a VM without claim, of which nothing is known. Makes no claim, so nothing
+     * has to be told afterwards; takes no lock, and needs no root. Does not block. Errors:
+     * CONFLICT, INVALID_ARGUMENT, BAD_XML, LEDGER, PERMISSION, SYSTEM: after others than
+     * CONFLICT it may be plugged all the same. Since 1.0.
+     */
+    int32_t (*before_device_hotplug)(struct hugevm_handle *handle, const struct hugevm_vm_ref *vm,
+                                     const char *device_xml, uint64_t device_xml_bytes,
+                                     struct hugevm_error *error);
 };
 
 /*

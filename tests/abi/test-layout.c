@@ -111,6 +111,7 @@ struct plugin_1 {
     const char *(*result_warning)(const Result *, uint64_t);
     void (*result_free)(Result *);
     int32_t (*adapt_incoming_xml)(Handle *, const struct hugevm_vm *, Result **, Error *);
+    int32_t (*before_device_hotplug)(Handle *, Ref, const char *, uint64_t, Error *);
 };
 
 /* theirs = struct hugevm_NAME, ours = struct NAME_1. */
@@ -209,7 +210,7 @@ static void test_vm_ref(void)
 
 static void test_plugin_head(void)
 {
-    SIZE_IS(plugin, 264);
+    SIZE_IS(plugin, 272);
     SAME(plugin, size);
     SAME(plugin, abi_major);
     SAME(plugin, abi_minor);
@@ -249,6 +250,7 @@ static void test_plugin_tail(void)
     SAME(plugin, result_warning);
     SAME(plugin, result_free);
     SAME(plugin, adapt_incoming_xml);
+    SAME(plugin, before_device_hotplug);
 }
 
 static void test_negotiate(void)

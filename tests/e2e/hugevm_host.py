@@ -110,6 +110,7 @@ class Plugin(Structure):
         ("result_warning_count", CFUNCTYPE(c_uint64, c_void_p)),
         ("result_warning", CFUNCTYPE(c_char_p, c_void_p, c_uint64)),
         ("result_free", CFUNCTYPE(None, c_void_p)), ("adapt_incoming_xml", BEGIN),
+        ("before_device_hotplug", PLUG_END),
     ]
 
 
@@ -280,6 +281,10 @@ class Host:
         text = device_xml.encode()
         return self._ask(self.plugin.before_memory_hotplug, byref(refer(uuid, 0, qemu_pid)), text,
                          len(text))
+
+    def before_device_hotplug(self, uuid, device_xml):
+        """Of any other device; raises where it cannot work in this VM."""
+        self._end_plug(self.plugin.before_device_hotplug, uuid, device_xml, 0)
 
     def after_memory_hotplug(self, uuid, device_xml, generation=0):
         self._end_plug(self.plugin.after_memory_hotplug, uuid, device_xml, generation)

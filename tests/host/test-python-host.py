@@ -187,6 +187,24 @@ def memory_devices(tree):
     same(tree.claims(), [(UUID, "running", 32)], "claims without the device")
 
 
+NIC = "<interface type='vhostuser'><mac address='52:54:00:00:00:07'/></interface>"
+
+
+def other_devices(tree):
+    """before_device_hotplug: what needs shared memory is refused for a VM whose is private"""
+    look = tree.host.before_device_hotplug
+    look(UUID, NIC)  # of a VM without claim nothing is known
+    tree.run_vm(domain(CELL))
+    before = tree.claims()
+    said = refused(hugevm_host.CONFLICT, look, UUID, NIC).message
+    assert "MAC '52:54:00:00:00:07'" in said and UUID in said, said
+    look(UUID, "<interface type='bridge'/>")
+    look(UUID, "<disk type='file'/>")
+    refused(hugevm_host.BAD_XML, look, UUID, "<interface")
+    refused(hugevm_host.INVALID_ARGUMENT, look, "no UUID", NIC)
+    same(tree.claims(), before, "claims")
+
+
 def reconciliation(tree):
     """reconcile: a claim of this host's name whose VM is not in the list goes"""
     tree.host.before_vm_start(domain(), HUGE)
@@ -221,7 +239,7 @@ def callbacks(tree):
 
 
 CASES = (every_slot, results, dry_run, errors, life, incoming, foreign_page_size, hibernation,
-         memory_devices, reconciliation, reports, callbacks)
+         memory_devices, other_devices, reconciliation, reports, callbacks)
 
 
 def main():

@@ -31,7 +31,8 @@ ENDS = ("after_vm_start", "after_vm_migrate_destination", "after_vm_destroy",
         "after_vm_migrate_source", "after_vm_hibernate")
 PLUGS = ("before_memory_hotplug", "after_memory_hotplug")
 REPORTS = ("after_get_stats", "after_get_caps")
-OF_VMS = (*BEGINS, RESTORE, *ENDS, *PLUGS)
+LOOKS = ("before_nic_hotplug", "before_disk_hotplug")
+OF_VMS = (*BEGINS, RESTORE, *ENDS, *PLUGS, *LOOKS)
 PASSED, LOGGED, REFUSED, NO_ROOT = 0, 1, 2, 3
 HUGE = "<memoryBacking><hugepages/></memoryBacking>"
 DIMM = "<memory model='dimm'><target><size unit='MiB'>64</size></target></memory>"
@@ -168,6 +169,12 @@ class Device(HookCase):
     def test_memory_of_no_named_vm_passes(self):
         """As VDSM called it before 4.2."""
         self.plugs(VdsmVm(self.runner, "", domain()), HUGE_DIMM)
+
+    def test_other_devices_of_a_vm_without_claim_pass(self):
+        for kind in ("nic", "disk"):
+            for device in ("<interface type='vhostuser'/>", "<disk type='vhostuser'/>", "vhost", ""):
+                self.vm(domain(HUGE), hugepages="2048").plug_device(kind, device, lambda xml: None)
+        self.assertEqual({entry[1:] for entry in self.runner.log}, {(PASSED, "")})
 
     def test_broken_device_passes_to_libvirt(self):
         for text in ("", "<", "<memory>", "\0" * 10, "x" * 100000):
@@ -332,12 +339,12 @@ class Call(HookCase):
                              "to be run by VDSM", status=PASSED)
 
     def test_roots_half_wants_root(self):
-        for point in OF_VMS:
+        for point in (*BEGINS, RESTORE, *ENDS, *PLUGS):
             self.assertEqual(self.run_as(self.program, "--as-root", point),
                              (NO_ROOT, "this half must run as root\n"))
 
     def test_roots_half_serves_its_points_only(self):
-        for point in (*REPORTS, "before_vdsm_start", "", "before_vm_pause", "../before_vm_start", "before_vm_start ", "x" * 10000):
+        for point in (*REPORTS, *LOOKS, "before_vdsm_start", "", "before_vm_pause", "../before_vm_start", "before_vm_start ", "x" * 10000):
             self.assertEqual(self.run_as(self.program, "--as-root", point),
                              (NO_ROOT, "this point is not served\n"))
 

@@ -320,6 +320,16 @@ class Life(RunnerCase):
                          ("<memory/>", ["<edited/>\n"], "<edited/>\n"))
         self.assertEqual(self.vm.xml, XML)
 
+    def test_other_devices_are_plugged_the_same_way(self):
+        for kind in ("nic", "disk"):
+            self.script(f"before_{kind}_hotplug", "10_edit", "echo '<edited/>' >$_hook_domxml")
+            plugged = []
+            self.vm.plug_device(kind, "<device/>", plugged.append)
+            self.assertEqual(plugged, ["<edited/>\n"])
+            self.script(f"before_{kind}_hotplug", "20_fail", "echo no >&2; exit 2")
+            with self.assertRaises(HookError):
+                self.vm.plug_device(kind, "<device/>", lambda xml: self.fail("it is plugged"))
+
     def test_refused_plug_goes_no_further(self):
         self.script("before_memory_hotplug", "10_fail", "echo no >&2; exit 2")
         self.script("after_memory_hotplug", "10_note", self.noting("after"))

@@ -21,7 +21,7 @@ What a hook point does (vdsm/common/hooks.py and vdsmd(8) of VDSM 4.5, in own wo
   before_vm_start the XML is taken over all the same before the error is raised, and its text is the
   stderr of the last script that failed; elsewhere it is that of the last script that was run.
 - The XML that scripts leave is used at before_vm_start of a normal start, and that of the device at
-  before_memory_hotplug. It is ignored on restore and at all other points that are here.
+  before_memory_hotplug, before_nic_hotplug and before_disk_hotplug. It is ignored on restore and at all other points that are here.
 - Points about the host's figures get JSON instead, in the file that _hook_json names, and neither a
   VM nor properties; what is read back is what VDSM reports, so it must be JSON: a failure to parse
   it fails the report.
@@ -199,6 +199,12 @@ class VdsmVm:
         device, _ = self.run_point("before_memory_hotplug", device)
         attach(device)
         self.run_point("after_memory_hotplug", device)
+
+    def plug_device(self, kind, device, attach):
+        """kind: "nic" or "disk"."""
+        device, _ = self.run_point(f"before_{kind}_hotplug", device)
+        attach(device)
+        self.run_point(f"after_{kind}_hotplug", device)
 
     def migrate_in(self, launch):
         """xml is the source's, and libvirt starts it from there; launch is the migration itself."""
