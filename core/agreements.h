@@ -18,9 +18,9 @@ typedef struct {
     HvAgreementEffect effect;
     HvErrorCode code;    /* of a refusal */
     const char *message; /* {} stands for what find gave */
-    const char *hint;    /* what to do; NULL: nothing */
-    const char *reason;  /* why, for the documentation */
-    /* NULL: it does not apply; else, newly allocated, what {} stands for. */
+    const char *hint;    /* what to do */
+    const char *reason;  /* why, and how that is known, for the documentation */
+    /* NULL: it does not apply; else, newly allocated, what {} stands for (agreements-find.h). */
     char *(*find)(const HvBuild *build);
 } HvAgreement;
 

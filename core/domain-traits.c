@@ -30,6 +30,14 @@ static void read_balloon(HvTraits *traits, const xmlNode *root)
         traits->has_balloon && hv_dom_attribute_is(balloon, "freePageReporting", "on");
 }
 
+static void read_video(HvTraits *traits, const xmlNode *root)
+{
+    for (xmlNode *video = hv_dom_child(hv_dom_child(root, "devices"), "video"); video != NULL;
+         video = hv_dom_next(video, "video"))
+        if (hv_dom_attribute_is(hv_dom_child(video, "model"), "blob", "on"))
+            traits->has_blob_video = TRUE;
+}
+
 static void read_encryption(HvTraits *traits, const xmlNode *root)
 {
     static const char *const types[] = {"sev", "sev-snp", "tdx", "s390-pv", NULL};
@@ -54,6 +62,7 @@ gboolean hv_domain_read_traits(HvTraits *traits, const xmlNode *root, const xmlN
 {
     read_backing(traits, backing);
     read_balloon(traits, root);
+    read_video(traits, root);
     read_encryption(traits, root);
     return read_amounts(traits, root, error);
 }

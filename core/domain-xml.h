@@ -102,6 +102,7 @@ typedef struct {
     guint64 current_kib;    /* <currentMemory>; 0: not said, which is all of it */
     gboolean has_balloon;   /* libvirt adds one where the XML is silent about it */
     gboolean reports_free_pages;
+    gboolean has_blob_video; /* virtio-gpu that hands the guest's memory to the display as it is */
     HvEncryption encryption;
 } HvTraits;
 

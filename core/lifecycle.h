@@ -31,6 +31,7 @@ typedef struct {
     gboolean adopts;        /* a claim that another agent made for this start is taken over */
     gboolean by_libvirtd;   /* the system's daemon starts it: it must know a hugetlbfs */
     gboolean host_waits;    /* the host serves nobody else meanwhile: hook_timeout counts too */
+    gboolean is_kept;       /* it is for later: what is mounted may change until then */
     gboolean is_incoming;   /* it migrates to this host, or comes from a saved state */
     gboolean is_restored;   /* its XML was saved with it: properties count for nothing */
     gboolean tells_launch;  /* vm_launching will come: the pages may be guarded until then */

@@ -401,8 +401,7 @@ HvPlan *hv_plan_again(const HvWorld *world, const HvRequest *request, const HvAt
     plan->missing = g_array_new(FALSE, TRUE, sizeof(guint64));
     g_array_set_size(plan->missing, request->needs->len);
     if (request->refusal != NULL) {
-        plan->refusal = hv_refusal_new(request->refusal->code, request->refusal->hint, "%s",
-                                       request->refusal->message);
+        plan->refusal = hv_refusal_copy(request->refusal);
         return plan;
     }
     Planner planner;

@@ -17,6 +17,7 @@ char *hv_platform_arch(const HvRoot *root);
 typedef struct {
     guint libvirt;
     guint qemu;
+    gboolean has_read_xml; /* it is that libvirt's text: what it refuses is not in it */
 } HvVersions;
 
 /* "9.0.0", "9.0" -> HV_VERSION; FALSE for anything else. */

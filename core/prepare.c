@@ -172,6 +172,19 @@ static gboolean check_mounts(const HvStart *start, GError **error)
     return check_open_mounts(start, error);
 }
 
+/* What the request has to know of this machine, besides its pools, about whoever starts the VM. */
+static void describe_starter(const HvStart *start)
+{
+    const HvVm *vm = start->vm;
+    HvSnapshot *snapshot = start->snapshot;
+    guint64 size_kib = hv_snapshot_default_size_kib(snapshot);
+    snapshot->versions = vm->versions;
+    snapshot->versions.has_read_xml = vm->by_libvirtd;
+    if (hv_domain_has_bare_hugepages(start->domain) && size_kib != 0 && !vm->is_kept)
+        snapshot->lacks_default_mount =
+            !hv_mounts_check(start->agent->root, size_kib, HV_LIBVIRT_EMBEDDED, NULL);
+}
+
 static HvSettings *load_settings(const HvStart *start, GError **error)
 {
     return hv_settings_load(start->agent->root, (const char *const *)start->agent->conf_files,
@@ -227,7 +240,7 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
     start->snapshot = hv_snapshot_read(start->agent->root, error);
     if (start->snapshot == NULL)
         return FALSE;
-    start->snapshot->versions = start->vm->versions;
+    describe_starter(start);
     hv_topology_place(start->agent->root, start->snapshot, start->domain);
     if (start->settings->bind_unbound != HV_BIND_NONE && start->snapshot->nodes->len > 1 &&
         start->snapshot->distances->len == 0)

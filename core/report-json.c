@@ -109,14 +109,14 @@ static void add_table(JsonBuilder *builder, const GPtrArray *table)
     json_builder_end_array(builder);
 }
 
-static void add_refusal(JsonBuilder *builder, HvErrorCode code, const char *message,
-                        const char *hint)
+static void add_refusal(JsonBuilder *builder, const HvRefusal *refusal)
 {
     json_builder_set_member_name(builder, "refusal");
     json_builder_begin_object(builder);
-    hv_json_add_text(builder, "code", hv_error_code_name(code));
-    hv_json_add_text(builder, "message", message);
-    hv_json_add_text(builder, "hint", hint != NULL ? hint : "");
+    hv_json_add_text(builder, "code", hv_error_code_name(refusal->code));
+    hv_json_add_text(builder, "message", refusal->message);
+    hv_json_add_text(builder, "hint", refusal->hint != NULL ? refusal->hint : "");
+    hv_json_add_text(builder, "agreement", refusal->agreement);
     json_builder_end_object(builder);
 }
 
@@ -174,7 +174,7 @@ char *hv_report_plan_json(const HvOutcome *outcome)
     add_steps(builder, plan != NULL ? plan->steps : NULL);
     add_table(builder, outcome->table);
     if (plan != NULL && plan->refusal != NULL)
-        add_refusal(builder, plan->refusal->code, plan->refusal->message, plan->refusal->hint);
+        add_refusal(builder, plan->refusal);
     else
         hv_json_add_text(builder, "refusal", NULL);
     add_texts(builder, "warnings", outcome->warnings);
@@ -184,7 +184,11 @@ char *hv_report_plan_json(const HvOutcome *outcome)
 char *hv_report_plan_error_json(const GError *error)
 {
     g_autofree char *message = hv_error_message(error);
-    HvErrorCode code = error->domain == HV_ERROR ? (HvErrorCode)error->code : HV_ERROR_SYSTEM;
+    g_autofree char *hint = g_strdup(hv_error_hint(error));
+    const HvRefusal refusal = {.code = error->domain == HV_ERROR ? (HvErrorCode)error->code
+                                                                 : HV_ERROR_SYSTEM,
+                               .message = message,
+                               .hint = hint};
     g_autoptr(JsonBuilder) builder = hv_json_begin();
     add_vm(builder, NULL, NULL);
     add_needs(builder, NULL);
@@ -194,7 +198,7 @@ char *hv_report_plan_error_json(const GError *error)
     add_flag(builder, "hugetlbfs", FALSE);
     add_steps(builder, NULL);
     add_table(builder, NULL);
-    add_refusal(builder, code, message, hv_error_hint(error));
+    add_refusal(builder, &refusal);
     add_texts(builder, "warnings", NULL);
     return hv_json_end(builder);
 }

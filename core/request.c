@@ -324,8 +324,7 @@ HvRequest *hv_request_copy(const HvRequest *request)
     copy->warnings = g_ptr_array_copy(request->warnings, copy_text, NULL);
     g_ptr_array_set_free_func(copy->warnings, g_free);
     if (request->refusal != NULL)
-        copy->refusal = hv_refusal_new(request->refusal->code, request->refusal->hint, "%s",
-                                       request->refusal->message);
+        copy->refusal = hv_refusal_copy(request->refusal);
     if (request->edit.add_uuid != NULL)
         copy->edit.add_uuid = copy->uuid;
     if (request->edit.cell_pages != NULL)
@@ -369,6 +368,15 @@ HvRefusal *hv_refusal_new(HvErrorCode code, const char *hint, const char *format
     refusal->code = code;
     refusal->hint = g_strdup(hint);
     return refusal;
+}
+
+HvRefusal *hv_refusal_copy(const HvRefusal *refusal)
+{
+    HvRefusal *copy = g_new(HvRefusal, 1);
+    *copy = *refusal;
+    copy->message = g_strdup(refusal->message);
+    copy->hint = g_strdup(refusal->hint);
+    return copy;
 }
 
 char *hv_cell_name(int cell)

@@ -38,7 +38,8 @@ typedef struct {
 typedef struct {
     HvErrorCode code;
     char *message;
-    char *hint; /* NULL: none */
+    char *hint;            /* NULL: none */
+    const char *agreement; /* the id of the agreement that it breaks (agreements.h); NULL: none */
 } HvRefusal;
 
 typedef struct {
@@ -83,6 +84,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvRequest, hv_request_free)
 void hv_refusal_free(HvRefusal *refusal);
 HvRefusal *hv_refusal_new(HvErrorCode code, const char *hint, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
+HvRefusal *hv_refusal_copy(const HvRefusal *refusal);
 
 /* "guest cell 1", or "the guest" for -1. Newly allocated. */
 char *hv_cell_name(int cell);

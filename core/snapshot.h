@@ -56,6 +56,8 @@ typedef struct {
     HvVersions versions;  /* only what an agent has said */
     char *arch;           /* "x86_64", "ppc64le", ...; "unknown" */
     GArray *distances;    /* guint, of topology.h: a row per node; empty: not read */
+    /* no hugetlbfs of the default size; FALSE: there is one, or nobody has looked */
+    gboolean lacks_default_mount;
 } HvSnapshot;
 
 /*

@@ -151,13 +151,13 @@ def strings(texts):
     return (c_char_p * (len(texts) + 1))(*(text.encode() for text in texts), None)
 
 
-def describe(xml, properties, timeout_ms, flags):
+def describe(xml, properties, timeout_ms, flags, versions):
     """A struct hugevm_vm, which keeps what it points to."""
     text = xml.encode()
     pairs = [Property(name.encode(), value.encode()) for name, value in (properties or {}).items()]
     return sized(Vm, flags=flags, domain_xml=text, domain_xml_bytes=len(text),
                  properties=(Property * len(pairs))(*pairs), property_count=len(pairs),
-                 timeout_ms=timeout_ms)
+                 timeout_ms=timeout_ms, libvirt_version=versions[0], qemu_version=versions[1])
 
 
 def refer(uuid, generation, qemu_pid=0, memory_directories=None, flags=0):
@@ -170,6 +170,7 @@ class Host:
     """A handle. Raises OSError where there is no module, HugevmError where it does not fit."""
 
     def __init__(self, module, conf_files=None, name="python", owner_pid=0, root=None):
+        self.versions = 0, 0  # of libvirt and QEMU, as virConnectGetLibVersion has them
         self.on_progress = None  # called with (done pages, total pages, what); true cancels
         self.on_log = None  # called with (level, text)
         self._callbacks = LOG(self._log), PROGRESS(self._progress)  # kept: the plugin calls them
@@ -226,14 +227,17 @@ class Host:
             traceback.print_exc()
             return 1
 
+    def _describe(self, xml, properties, timeout_ms, flags):
+        return describe(xml, properties, timeout_ms, flags, self.versions)
+
     # --- a VM's start and end ---
 
     def plan(self, xml, properties=None, flags=0):
-        return self._ask(self.plugin.plan, byref(describe(xml, properties, 0, flags)))
+        return self._ask(self.plugin.plan, byref(self._describe(xml, properties, 0, flags)))
 
     def before_vm_start(self, xml, properties=None, timeout_ms=0, flags=WILL_CALL_LAUNCHING):
         return self._ask(self.plugin.before_vm_start,
-                         byref(describe(xml, properties, timeout_ms, flags)))
+                         byref(self._describe(xml, properties, timeout_ms, flags)))
 
     def vm_launching(self, uuid, generation=0, qemu_pid=0, memory_directories=None):
         """memory_directories: on hugetlbfs, where QEMU will make its files; None: not known."""
@@ -255,11 +259,11 @@ class Host:
     def before_vm_migrate_destination(self, xml, properties=None, timeout_ms=0,
                                       flags=WILL_CALL_LAUNCHING):
         return self._ask(self.plugin.before_vm_migrate_destination,
-                         byref(describe(xml, properties, timeout_ms, flags)))
+                         byref(self._describe(xml, properties, timeout_ms, flags)))
 
     def adapt_incoming_xml(self, xml):
         """For a page size that this host lacks, before the claim; takes nothing."""
-        return self._ask(self.plugin.adapt_incoming_xml, byref(describe(xml, None, 0, 0))).xml
+        return self._ask(self.plugin.adapt_incoming_xml, byref(self._describe(xml, None, 0, 0))).xml
 
     def after_vm_migrate_destination(self, uuid, generation=0, qemu_pid=0):
         self._call(self.plugin.after_vm_migrate_destination,
@@ -270,7 +274,7 @@ class Host:
 
     def before_vm_dehibernate(self, saved_xml, timeout_ms=0, flags=WILL_CALL_LAUNCHING):
         return self._ask(self.plugin.before_vm_dehibernate,
-                         byref(describe(saved_xml, None, timeout_ms, flags)))
+                         byref(self._describe(saved_xml, None, timeout_ms, flags)))
 
     def after_vm_hibernate(self, uuid, generation=0):
         self._call(self.plugin.after_vm_hibernate, byref(refer(uuid, generation)))

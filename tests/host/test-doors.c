@@ -76,6 +76,8 @@ static void assert_mounts_refused(const HvAgent *agent, const char *xml, const c
 #define HINT_2M                                                                                    \
     "mkdir -p /dev/hugepages-2M && mount -t hugetlbfs -o pagesize=2M none /dev/hugepages-2M, "     \
     "then restart libvirtd (or virtqemud)"
+#define HINT_SIZE                                                                                  \
+    "name the size in <hugepages>, as <page size='2048' unit='KiB'/>, or mount a hugetlbfs"
 #define HINT_RESTART "restart libvirtd (or virtqemud): running VMs go on"
 
 static void assert_none_mounted(const HvAgent *agent)
@@ -201,7 +203,7 @@ static void test_memfd_without_a_size_needs_a_mount(void)
     host_init(&host);
     tree_write(fake.directory, MOUNTS, OTHER_MOUNTS);
     g_autofree char *xml = plain_vm("<hugepages/><source type='memfd'/>");
-    assert_mounts_refused(host.agent, xml, "no hugetlbfs", HINT_2M);
+    assert_mounts_refused(host.agent, xml, "none of the default size is mounted", HINT_SIZE);
 }
 
 /* Cells of 2 MiB and of 1 GiB pages. */

@@ -224,8 +224,9 @@ class Plan(HostCase):
 
     def test_shortage_is_refused_with_reason_and_hint(self):
         plan = self.plan(domain(memory_mib=200), status=REFUSED)
-        self.assertEqual(set(plan["refusal"]), {"code", "message", "hint"})
+        self.assertEqual(set(plan["refusal"]), {"code", "message", "hint", "agreement"})
         self.assertEqual(plan["refusal"]["code"], "shortage")
+        self.assertIsNone(plan["refusal"]["agreement"])
         self.assertIn("42 short", plan["refusal"]["message"])
         self.assertIn("use_dynamic_hugepages", plan["refusal"]["hint"])
         self.assertEqual(plan["steps"], [])

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Each agreement is broken by a real domain XML, and just not broken by another.
+
+usage: test-agreements.py HUGEVMCTL MAKE-TREE TREES LISTER HUGEVM.SO HUGEVM_HOST_DIRECTORY (TAP)
+
+LISTER prints the table. The files are in agreements/, beside this one.
+"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[6])
+from hugevm_host import Host, HugevmError  # noqa: E402
+
+HUGEVMCTL, MAKE_TREE, TREES = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+FILES = pathlib.Path(__file__).parent / "agreements"
+NEW = (9000000, 7002000)
+UNKNOWN = (0, 0)
+MOUNT = "none /hp hugetlbfs rw,relatime,pagesize={} 0 0\n"
+
+# id: [(file, what {} stands for, versions, further options)]
+BROKEN = {
+    "ondemand-hugepages": [("ondemand-hugepages", "'web'", NEW, {}),
+                           ("ondemand-hugepages.near", "'web'", NEW,
+                            {"properties": {"hugepages": "2048"}})],
+    "anonymous-hugepages": [("anonymous-hugepages", "'web'", NEW, {})],
+    "memfd-bare": [("memfd-bare", "'web'", NEW, {"mounts": MOUNT.format("1024M")}),
+                   ("memfd-bare", "'web'", NEW, {"mounts": "none /tmp tmpfs rw 0 0\n"})],
+    "memfd-old": [("memfd", "libvirt 5.2.999", (5002999, 7002000), {}),
+                  ("memfd", "QEMU 2.11.2", (9000000, 2011002), {})],
+    "memfd-unknown": [("memfd", "'web'", UNKNOWN, {}), ("memfd", "'web'", (0, 7002000), {})],
+    "shared-without-cells": [("shared-without-cells", "libvirt 6.8.0", (6008000, 7002000), {}),
+                             ("shared-without-cells", "QEMU 4.2.1", (0, 4002001), {}),
+                             ("file-source.near", "QEMU 4.2.1", (0, 4002001),
+                              {"properties": {"hugepages_shared": "true"}})],
+    "file-source": [("file-source", "'web'", NEW, {})],
+    "file-cell": [("file-cell", "guest cell 1", NEW, {})],
+    "locked-limit": [("locked-limit", "63 MiB", NEW, {}), ("sev-limit", "63 MiB", NEW, {})],
+    "locked-virtio-mem": [("locked-virtio-mem", "'web'", NEW, {})],
+    "virtio-mem": [("virtio-mem", "'web'", NEW, {})],
+    "virtio-mem-old": [("virtio-mem", "QEMU 6.2.0", (9000000, 6002000),
+                        {"also": {"virtio-mem"}})],
+    "free-page-reporting": [("free-page-reporting", "'web'", NEW, {})],
+    "balloon": [("balloon", "'web'", NEW, {})],
+    "sev-unlocked": [("sev-unlocked", "'web'", NEW, {})],
+    "guest-memfd": [("guest-memfd", "TDX", NEW, {}), ("guest-memfd-snp", "SEV-SNP", NEW, {})],
+    "s390-pv": [("s390-pv", "'web'", NEW, {"tree": "s390x.txt"})],
+    "encryption-unknown": [("encryption-unknown", "'web'", NEW, {})],
+    "discard-old": [("discard-old", "libvirt 4.3.0", (4003000, 0),
+                     {"also": {"shared-without-cells"}})],
+    "discard-without-effect": [("discard-without-effect", "private memory", NEW, {}),
+                               ("discard-memfd", "memory from a memfd", NEW, {})],
+    "blob-memfd": [("blob-memfd", "'web'", NEW, {})],
+}
+
+# The same, without what it stands for: nothing at all is broken.
+KEPT = {
+    "ondemand-hugepages": [("ondemand-hugepages.near", NEW, {})],
+    "anonymous-hugepages": [("anonymous-hugepages.near", NEW, {})],
+    "memfd-bare": [("memfd-bare", NEW, {"mounts": MOUNT.format("2M")}),
+                   ("memfd", NEW, {"mounts": MOUNT.format("1024M")})],
+    "memfd-old": [("memfd", (5003000, 2012000), {"also": {"shared-without-cells"}})],
+    "memfd-unknown": [("memfd", (9000000, 0), {})],
+    "shared-without-cells": [("shared-without-cells", (6009000, 5000000), {}),
+                             ("shared-without-cells", UNKNOWN, {}),
+                             ("shared-without-cells.near", (6008000, 4002000), {})],
+    "file-source": [("file-source.near", NEW, {})],
+    "file-cell": [("file-cell.near", NEW, {})],
+    "locked-limit": [("locked-limit.near", NEW, {}), ("locked-limit.near-2", NEW, {})],
+    "locked-virtio-mem": [("locked-virtio-mem.near", NEW, {})],
+    "virtio-mem": [("virtio-mem.near", NEW, {})],
+    "virtio-mem-old": [("virtio-mem", (9000000, 7000000), {"also": {"virtio-mem"}}),
+                       ("virtio-mem", UNKNOWN, {"also": {"virtio-mem"}})],
+    "free-page-reporting": [("free-page-reporting.near", NEW, {})],
+    "balloon": [("balloon.near", NEW, {}), ("balloon.near-2", NEW, {})],
+    "sev-unlocked": [("sev-unlocked.near", NEW, {})],
+    "guest-memfd": [("sev-unlocked.near", NEW, {})],
+    "s390-pv": [("s390-pv.near", NEW, {"tree": "s390x.txt"})],
+    "encryption-unknown": [("sev-unlocked.near", NEW, {})],
+    "discard-old": [("discard-old", NEW, {}), ("discard-old", UNKNOWN, {})],
+    "discard-without-effect": [("discard-old", NEW, {})],
+    "blob-memfd": [("blob-memfd.near", NEW, {}), ("blob-memfd.near-2", NEW, {})],
+}
+
+
+def read_table():
+    text = subprocess.run([sys.argv[4], "list"], check=True, capture_output=True, text=True).stdout
+    keys = ("id", "effect", "code", "message", "hint")
+    return {line.split("\t")[0]: dict(zip(keys, line.split("\t"))) for line in text.splitlines()}
+
+
+TABLE = read_table()
+
+
+def files_of(root):
+    return {str(path): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+class World:
+    """A host, and what it says to the XML of a file."""
+
+    def __init__(self, directory, name, versions, options):
+        self.root = pathlib.Path(tempfile.mkdtemp(dir=directory))
+        tree = TREES / options.get("tree", "one-node.txt")
+        subprocess.run([MAKE_TREE, tree, self.root], check=True)
+        self.write("etc/hugevm/hugevm.conf", "[performance]\nuse_dynamic_hugepages = true\n")
+        if "mounts" in options:
+            self.write("proc/self/mounts", options["mounts"])
+        self.path = FILES / f"{name}.xml"
+        self.versions = versions
+        self.properties = options.get("properties", {})
+
+    def write(self, path, text):
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text, encoding="utf-8")
+
+    def plan(self):
+        command = [HUGEVMCTL, "--root", self.root, "--json", "plan", self.path]
+        for option, version in zip(("--libvirt-version", "--qemu-version"), self.versions):
+            if version != 0:
+                parts = (version // 1000000, version // 1000 % 1000, version % 1000)
+                command += [option, "{}.{}.{}".format(*parts)]
+        for one in self.properties.items():
+            command += ["-p", "=".join(one)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.returncode in (0, 1), run.stderr
+        return json.loads(run.stdout)
+
+    def start(self):
+        """What before_vm_start of the plugin says: the error, or None."""
+        self.write(f"proc/{os.getpid()}/stat",
+                   pathlib.Path("/proc/self/stat").read_text(encoding="utf-8"))
+        host = Host(sys.argv[5], root=str(self.root))
+        host.versions = self.versions
+        before = files_of(self.root)
+        try:
+            host.before_vm_start(self.path.read_text(encoding="utf-8"), self.properties)
+        except HugevmError as error:
+            after = files_of(self.root)
+            assert after == before, f"it changed {set(after.items()) ^ set(before.items())}"
+            return error
+        finally:
+            host.close()
+        return None
+
+
+def broken_rows(plan):
+    """id: what {} stood for."""
+    found = {}
+    for row in TABLE.values():
+        begin, end = row["message"].split("{}")
+        if row["effect"] == "refuses":
+            refusal = plan["refusal"] or {"agreement": None}
+            if refusal["agreement"] == row["id"]:
+                assert refusal["hint"] == row["hint"], refusal
+                assert refusal["code"] == row["code"], refusal
+                texts = [refusal["message"]]
+            else:
+                texts = []
+        else:
+            end = f"{end}: {row['hint']}"
+            texts = plan["warnings"]
+        for text in texts:
+            if text.startswith(begin) and text.endswith(end):
+                found[row["id"]] = text[len(begin):len(text) - len(end)]
+    return found
+
+
+def check_broken(directory, row, case):
+    name, stands_for, versions, options = case
+    plan = World(directory, name, versions, options).plan()
+    broken = broken_rows(plan)
+    assert broken.get(row["id"]) == stands_for, f"{broken}: {plan['refusal']} {plan['warnings']}"
+    assert set(broken) - {row["id"]} == options.get("also", set()), broken
+    assert plan["need"], "without huge pages no row is about them"
+    if row["effect"] == "warns":
+        return
+    error = World(directory, name, versions, options).start()
+    assert error is not None, "before_vm_start lets it pass"
+    assert (error.message, error.hint) == (plan["refusal"]["message"], row["hint"]), error
+
+
+def check_kept(directory, case):
+    name, versions, options = case
+    plan = World(directory, name, versions, options).plan()
+    assert set(broken_rows(plan)) == options.get("also", set()), plan
+    assert plan["refusal"] is None or "also" in options, plan["refusal"]
+    assert plan["need"], "without huge pages no row is about them"
+
+
+def check_all_have_cases():
+    assert set(BROKEN) == set(TABLE) == set(KEPT), set(TABLE) ^ set(BROKEN) | set(TABLE) ^ set(KEPT)
+    used = {case[0] for cases in (*BROKEN.values(), *KEPT.values()) for case in cases}
+    unused = {path.stem for path in FILES.glob("*.xml")} - used
+    assert not unused, f"no case has {unused}"
+
+
+def tests(directory):
+    yield "each agreement has a case that breaks it, and one that does not", check_all_have_cases
+    for name, row in TABLE.items():
+        for case in BROKEN.get(name, []):
+            yield (f"{name} is broken by {case[0]}.xml, {case[1]}",
+                   lambda row=row, case=case: check_broken(directory, row, case))
+        for case in KEPT.get(name, []):
+            yield (f"{name} is kept by {case[0]}.xml, {case[1]}",
+                   lambda case=case: check_kept(directory, case))
+
+
+def main():
+    count = failures = 0
+    with tempfile.TemporaryDirectory(prefix="hugevm-agreements-") as directory:
+        for name, check in tests(directory):
+            count += 1
+            try:
+                check()
+                print(f"ok {count} - {name}")
+            except AssertionError as error:
+                failures += 1
+                print(f"not ok {count} - {name}\n# " + str(error).replace("\n", "\n# "))
+    print(f"1..{count}")
+    return 1 if failures else 0
+
+
+sys.exit(main())
