@@ -261,7 +261,10 @@ static gboolean write_edits(const Define *define, const Draft *draft, Draft *out
 {
     static const HvDomainEdit nothing;
     gsize length = 0;
-    const HvVm vm = {.xml = draft->bytes, .xml_bytes = draft->length, .is_kept = TRUE};
+    const HvVm vm = {.xml = draft->bytes,
+                     .xml_bytes = draft->length,
+                     .is_kept = TRUE,
+                     .versions = define->wish->versions};
     g_autoptr(HvOutcome) outcome = hv_lifecycle_plan(define->agent, &vm, error);
     if (outcome == NULL || !check_plan(define, outcome, error))
         return FALSE;

@@ -15,6 +15,7 @@ struct AgentLibvirt {
     char *uri;
     AgentSlot *slot; /* NULL: a URI was given */
     AgentEvents *events;
+    HvVersions versions;
     GMutex mutex;             /* of what follows */
     virConnectPtr connection; /* NULL: there is none now */
     gint64 retry_us;          /* not before; monotonic clock */
@@ -60,8 +61,10 @@ AgentLibvirt *agent_libvirt_open(const char *uri, AgentEvents *events)
         libvirt->uri = agent_slot_uri(libvirt->slot);
     }
     libvirt->connection = open_connection(libvirt);
-    if (libvirt->connection != NULL)
+    if (libvirt->connection != NULL) {
+        libvirt->versions = agent_versions(libvirt->connection);
         return g_steal_pointer(&libvirt);
+    }
     agent_say_libvirt_error(NULL, "cannot connect to libvirt");
     return NULL;
 }
@@ -84,6 +87,11 @@ void agent_libvirt_close(AgentLibvirt *libvirt)
     g_mutex_clear(&libvirt->mutex);
     g_free(libvirt->uri);
     g_free(libvirt);
+}
+
+HvVersions agent_libvirt_versions(const AgentLibvirt *libvirt)
+{
+    return libvirt != NULL ? libvirt->versions : (HvVersions){0};
 }
 
 static void reconnect(AgentLibvirt *libvirt)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "agent-events.h"
+#include "platform.h"
 
 typedef struct AgentLibvirt AgentLibvirt;
 
@@ -13,6 +14,9 @@ typedef struct AgentLibvirt AgentLibvirt;
 AgentLibvirt *agent_libvirt_open(const char *uri, AgentEvents *events);
 void agent_libvirt_close(AgentLibvirt *libvirt);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentLibvirt, agent_libvirt_close)
+
+/* What starts the VMs; libvirt NULL: not known yet. */
+HvVersions agent_libvirt_versions(const AgentLibvirt *libvirt);
 
 /* Starts a transient VM. NULL: libvirt's error. */
 virDomainPtr agent_libvirt_create(AgentLibvirt *libvirt, const char *xml);

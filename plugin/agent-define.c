@@ -109,10 +109,15 @@ static gboolean define_again(virConnectPtr connection, virDomainPtr domain, Agen
 
 static gboolean define_new(AgentDefine *define, GError **error)
 {
-    g_autofree char *text = define->edit(NULL, define->data, error);
+    /* what is wrong with the text shows before libvirt is asked; what is wrong for it, behind */
+    g_autofree char *draft = define->edit(NULL, define->data, error);
     g_auto(virConnectPtr) connection =
-        text != NULL ? agent_connect(define->uri, FALSE, error) : NULL;
-    return connection != NULL && define_text(connection, text, define, error);
+        draft != NULL ? agent_connect(define->uri, FALSE, error) : NULL;
+    if (connection == NULL)
+        return FALSE;
+    *define->out_versions = agent_versions(connection);
+    g_autofree char *text = define->edit(NULL, define->data, error);
+    return text != NULL && define_text(connection, text, define, error);
 }
 
 static gboolean define_known(AgentDefine *define, GError **error)
@@ -120,6 +125,8 @@ static gboolean define_known(AgentDefine *define, GError **error)
     g_auto(virConnectPtr) connection = agent_connect(define->uri, FALSE, error);
     g_auto(virDomainPtr) domain =
         connection != NULL ? find_domain(connection, define, error) : NULL;
+    if (domain != NULL)
+        *define->out_versions = agent_versions(connection);
     return domain != NULL && check_persistent(domain, error) &&
            define_again(connection, domain, define, error);
 }

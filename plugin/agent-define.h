@@ -2,7 +2,7 @@
 /* What `hugevmctl define` and `set` have the agent do: libvirt's part of it. */
 #pragma once
 
-#include <glib.h>
+#include "platform.h"
 
 #define HUGEVM_AGENT_DEFINE_SYMBOL "hugevm_agent_define"
 
@@ -12,10 +12,11 @@ typedef struct {
 
     /*
      * From the VM's persistent XML (NULL without vm) to the one to define, newly allocated; the
-     * same text: nothing is defined. NULL: an error.
+     * same text: nothing is defined. NULL: an error. May be called twice.
      */
     char *(*edit)(const char *xml, gpointer data, GError **error);
     gpointer data;
+    HvVersions *out_versions; /* of the connection; filled before edit is called */
 
     /* results */
     char *uuid; /* newly allocated */

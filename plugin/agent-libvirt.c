@@ -50,3 +50,14 @@ virConnectPtr agent_connect(const char *uri, gboolean is_read_only, GError **err
         agent_set_libvirt_error("cannot connect to libvirt", error);
     return connection;
 }
+
+HvVersions agent_versions(virConnectPtr connection)
+{
+    unsigned long libvirt = 0, qemu = 0;
+    HvVersions versions = {0};
+    if (virConnectGetLibVersion(connection, &libvirt) == 0)
+        versions.libvirt = (guint)libvirt;
+    if (virConnectGetVersion(connection, &qemu) == 0)
+        versions.qemu = (guint)qemu;
+    return versions;
+}

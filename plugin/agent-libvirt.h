@@ -2,6 +2,8 @@
 /* Connections to libvirt, for the commands of hugevmctl that ask it something. */
 #pragma once
 
+#include "platform.h"
+
 #include <glib.h>
 #include <libvirt/libvirt.h>
 
@@ -16,3 +18,6 @@ void agent_set_libvirt_error(const char *what, GError **error);
 
 /* A QEMU driver of this host; INVALID for any other connection. */
 virConnectPtr agent_connect(const char *uri, gboolean is_read_only, GError **error);
+
+/* Of this libvirt and of the QEMU that it uses by itself; 0: it does not say. */
+HvVersions agent_versions(virConnectPtr connection);

@@ -120,13 +120,16 @@ static int begin(AgentVm *vm, BeginSlot slot)
     guint64 count;
     g_autofree struct hugevm_property *properties =
         list_properties(vm->shared->run->properties, &count);
+    HvVersions versions = agent_libvirt_versions(vm->shared->libvirt);
     const struct hugevm_vm description = {.size = sizeof description,
                                           .flags = HUGEVM_VM_WILL_CALL_LAUNCHING,
                                           .uuid = vm->uuid,
                                           .domain_xml = vm->domain->xml,
                                           .domain_xml_bytes = vm->domain->xml_bytes,
                                           .properties = properties,
-                                          .property_count = count};
+                                          .property_count = count,
+                                          .libvirt_version = versions.libvirt,
+                                          .qemu_version = versions.qemu};
     struct hugevm_error error = {.size = sizeof error};
     vm->shared->plugin->result_free(vm->result);
     vm->result = NULL;

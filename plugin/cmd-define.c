@@ -61,6 +61,7 @@ static char *edit(const char *xml, gpointer data, GError **error)
     Define *define = data;
     const char *text = xml != NULL ? xml : define->file_xml;
     gsize bytes = xml != NULL ? strlen(xml) : define->file_bytes;
+    hv_definition_free(define->definition); /* of an earlier look */
     define->definition = hv_define(define->agent, text, bytes, &define->wish, error);
     return define->definition != NULL ? g_strdup(define->definition->xml) : NULL;
 }
@@ -83,8 +84,11 @@ static void print_report(const CmdGlobals *globals, const HvDefinition *definiti
 static int run_define(const CmdGlobals *globals, Define *define, const char *uri, const char *vm)
 {
     GError *error = NULL;
-    AgentDefine result = {
-        .uri = uri != NULL ? uri : DEFAULT_URI, .vm = vm, .edit = edit, .data = define};
+    AgentDefine result = {.uri = uri != NULL ? uri : DEFAULT_URI,
+                          .vm = vm,
+                          .edit = edit,
+                          .data = define,
+                          .out_versions = &define->wish.versions};
     AgentDefineFunction agent_define =
         (AgentDefineFunction)object_load_agent(HUGEVM_AGENT_DEFINE_SYMBOL, &error);
     gboolean is_good = agent_define != NULL && agent_define(&result, &error);
@@ -112,6 +116,7 @@ int cmd_define(const CmdGlobals *globals, int argc, char **argv)
     g_auto(GStrv) pairs = NULL;
     g_autofree char *uri = NULL;
     gboolean prints = FALSE;
+    g_auto(CmdVersions) versions = {0};
     const GOptionEntry entries[] = {
         {"property", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &pairs,
          "VM property: hugepages=SIZE, shared=true", "KEY=VALUE"},
@@ -119,17 +124,21 @@ int cmd_define(const CmdGlobals *globals, int argc, char **argv)
          "libvirt connection (default: " DEFAULT_URI ")", "URI"},
         {"print", 0, 0, G_OPTION_ARG_NONE, &prints,
          "Print the XML instead of defining it; asks no libvirt", NULL},
+        CMD_VERSION_ENTRIES(versions),
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     int status;
     if (!cmd_parse(entries, 1, &argc, &argv, &status))
         return status;
+    if (!prints && (versions.libvirt != NULL || versions.qemu != NULL))
+        return cmd_fail_usage("define ", "a version is for --print: libvirt is asked otherwise");
     GError *error = NULL;
     g_autoptr(HvAgent) agent = hv_agent_new(globals->root, (const char *const *)globals->conf_files,
                                             "hugevmctl define", 0);
     Define define = {.agent = agent};
     g_autofree char *xml = NULL;
-    if (read_pairs(pairs, &define.wish, &error))
+    if (cmd_parse_versions(&versions, &define.wish.versions, &error) &&
+        read_pairs(pairs, &define.wish, &error))
         xml = cmd_read_file(argv[1], HV_DOMAIN_XML_MAX_BYTES, &define.file_bytes, &error);
     if (xml == NULL)
         return cmd_fail(error);

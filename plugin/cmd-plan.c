@@ -22,21 +22,18 @@ int cmd_plan(const CmdGlobals *globals, int argc, char **argv)
 {
     g_auto(GStrv) pairs = NULL;
     HvVersions versions = {0};
-    g_autofree char *libvirt = NULL, *qemu = NULL;
+    g_auto(CmdVersions) texts = {0};
     const GOptionEntry entries[] = {
         {"property", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &pairs,
          "VM property: hugepages=SIZE, hugepages_shared=true", "KEY=VALUE"},
-        {"libvirt-version", 0, 0, G_OPTION_ARG_STRING, &libvirt,
-         "Of the libvirt that would start it (default: not known)", "VERSION"},
-        {"qemu-version", 0, 0, G_OPTION_ARG_STRING, &qemu,
-         "Of the QEMU that would run it (default: not known)", "VERSION"},
+        CMD_VERSION_ENTRIES(texts),
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     int status;
     if (!cmd_parse(entries, 1, &argc, &argv, &status))
         return status;
     GError *error = NULL;
-    if (!cmd_parse_versions(libvirt, qemu, &versions, &error))
+    if (!cmd_parse_versions(&texts, &versions, &error))
         return cmd_fail(error);
     g_autoptr(GHashTable) properties = cmd_parse_properties(pairs, &error);
     if (properties == NULL)

@@ -31,11 +31,14 @@ static GArray *read_domains(char **paths, GError **error)
 }
 
 /* Prints what would be started, and nothing else to standard output. */
-static int print_config(const CmdGlobals *globals, const AgentDomain *domain,
-                        GHashTable *properties)
+static int print_config(const CmdGlobals *globals, const AgentRun *run, const CmdVersions *versions)
 {
     GError *error = NULL;
-    HvVm vm = {.xml = domain->xml, .xml_bytes = domain->xml_bytes, .properties = properties};
+    HvVm vm = {.xml = run->domains->xml,
+               .xml_bytes = run->domains->xml_bytes,
+               .properties = run->properties};
+    if (!cmd_parse_versions(versions, &vm.versions, &error))
+        return cmd_fail(error);
     g_autoptr(HvAgent) agent =
         hv_agent_new(globals->root, (const char *const *)globals->conf_files, "hugevmctl run", 0);
     g_autoptr(HvOutcome) outcome = hv_lifecycle_plan(agent, &vm, &error);
@@ -68,6 +71,7 @@ int cmd_run(const CmdGlobals *globals, int argc, char **argv)
     g_autofree char *uri = NULL;
     gint64 seconds = 0;
     gboolean config_only = FALSE;
+    g_auto(CmdVersions) versions = {0};
     const GOptionEntry entries[] = {
         {"property", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &pairs,
          "VM property: hugepages=SIZE, hugepages_shared=true", "KEY=VALUE"},
@@ -77,6 +81,7 @@ int cmd_run(const CmdGlobals *globals, int argc, char **argv)
          "End the VMs after so many seconds (0: when they end)", "SECONDS"},
         {"config-only", 0, 0, G_OPTION_ARG_NONE, &config_only,
          "Print the domain XML that would be started, and start nothing", NULL},
+        CMD_VERSION_ENTRIES(versions),
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     int status;
@@ -86,6 +91,8 @@ int cmd_run(const CmdGlobals *globals, int argc, char **argv)
         return cmd_fail_usage("run ", "--for takes seconds, 0 (no end) to %d", G_MAXINT32);
     if (config_only && argc > 2)
         return cmd_fail_usage("run ", "--config-only takes one DOMAIN.xml");
+    if (!config_only && (versions.libvirt != NULL || versions.qemu != NULL))
+        return cmd_fail_usage("run ", "a version is for --config-only: libvirt is asked otherwise");
     GError *error = NULL;
     g_autoptr(GHashTable) properties = cmd_parse_properties(pairs, &error);
     g_autoptr(GArray) domains = properties != NULL ? read_domains(argv + 1, &error) : NULL;
@@ -96,5 +103,5 @@ int cmd_run(const CmdGlobals *globals, int argc, char **argv)
                     .uri = uri,
                     .properties = properties,
                     .for_seconds = seconds};
-    return config_only ? print_config(globals, run.domains, properties) : run_agent(globals, &run);
+    return config_only ? print_config(globals, &run, &versions) : run_agent(globals, &run);
 }

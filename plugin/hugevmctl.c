@@ -197,11 +197,16 @@ static gboolean parse_version(const char *option, const char *text, guint *out_v
     return FALSE;
 }
 
-gboolean cmd_parse_versions(const char *libvirt, const char *qemu, HvVersions *out_versions,
-                            GError **error)
+void cmd_versions_clear(CmdVersions *versions)
 {
-    return parse_version("--libvirt-version", libvirt, &out_versions->libvirt, error) &&
-           parse_version("--qemu-version", qemu, &out_versions->qemu, error);
+    g_free(versions->libvirt);
+    g_free(versions->qemu);
+}
+
+gboolean cmd_parse_versions(const CmdVersions *texts, HvVersions *out_versions, GError **error)
+{
+    return parse_version("--libvirt-version", texts->libvirt, &out_versions->libvirt, error) &&
+           parse_version("--qemu-version", texts->qemu, &out_versions->qemu, error);
 }
 
 static gboolean print_version(const char *name, const char *value, gpointer data, GError **error)

@@ -67,9 +67,28 @@ char *cmd_read_file(const char *path, gsize max_bytes, gsize *out_bytes, GError 
 /* The ledger for a report, after setting right what a killed agent left. */
 HvLedger *cmd_open_ledger(const HvAgent *agent, GError **error);
 
-/* Texts as "9.0.0" or NULL, which is not known. */
-gboolean cmd_parse_versions(const char *libvirt, const char *qemu, HvVersions *out_versions,
-                            GError **error);
+/* The options of commands that do not ask libvirt; to be freed. */
+typedef struct {
+    char *libvirt; /* "9.0.0"; NULL: not given, and not known */
+    char *qemu;
+} CmdVersions;
+
+#define CMD_VERSION_ENTRIES(versions)                                                              \
+    {"libvirt-version",                                                                            \
+     0,                                                                                            \
+     0,                                                                                            \
+     G_OPTION_ARG_STRING,                                                                          \
+     &(versions).libvirt,                                                                          \
+     "Of the libvirt that would start it (default: not known)",                                    \
+     "VERSION"},                                                                                   \
+    {                                                                                              \
+        "qemu-version", 0, 0, G_OPTION_ARG_STRING, &(versions).qemu,                               \
+            "Of the QEMU that would run it (default: not known)", "VERSION"                        \
+    }
+
+void cmd_versions_clear(CmdVersions *versions);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CmdVersions, cmd_versions_clear)
+gboolean cmd_parse_versions(const CmdVersions *texts, HvVersions *out_versions, GError **error);
 
 /* "K=V" strings to a table; NULL with an error for one without '='. */
 GHashTable *cmd_parse_properties(char **pairs, GError **error);

@@ -200,8 +200,29 @@ def check_all_have_cases():
     assert not unused, f"no case has {unused}"
 
 
+def check_commands_without_libvirt(directory):
+    """run --config-only and define --print are told the versions, as plan is."""
+    world = World(directory, "memfd", NEW, {})
+    old, new = "--libvirt-version=5.2.0", "--libvirt-version=9.0.0"
+    for command in ("run", "--config-only"), ("define", "--print"):
+        statuses = {}
+        for version in (old, new):
+            run = subprocess.run([HUGEVMCTL, "--root", world.root, *command, version, world.path],
+                                 capture_output=True, text=True, check=False)
+            statuses[version] = run.returncode
+            assert ("5.2.0" in run.stderr) == (version == old), run.stderr
+            assert "not known" not in run.stderr, run.stderr
+        assert statuses == {old: 1, new: 0}, (command, statuses)
+        for wrong in (command[0], old), (*command, "--qemu-version=seven"):
+            run = subprocess.run([HUGEVMCTL, "--root", world.root, *wrong, world.path],
+                                 capture_output=True, text=True, check=False)
+            assert run.returncode == 2, (wrong, run.returncode, run.stderr)
+
+
 def tests(directory):
     yield "each agreement has a case that breaks it, and one that does not", check_all_have_cases
+    yield ("run --config-only and define --print know versions that they are told",
+           lambda: check_commands_without_libvirt(directory))
     for name, row in TABLE.items():
         for case in BROKEN.get(name, []):
             yield (f"{name} is broken by {case[0]}.xml, {case[1]}",
