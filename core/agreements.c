@@ -9,6 +9,7 @@
 #include "agreements.h"
 
 #include "agreements-find.h"
+#include "file-backed.h"
 #include "sharing.h"
 
 #include <string.h>
@@ -280,6 +281,95 @@ const HvAgreement hv_agreements[] = {
      .message = "the VM property hugepages_shared is false, but {}: it stays shared",
      .reason = "The VM works, and where false is what a manager says by default it means nothing.",
      .find = hv_sharing_find_shared_against_property},
+    /* hosts whose VMs have their memory in files */
+    {.id = "device-pages-file-backed",
+     .parties = "<pagesize> of a memory device and file_backed_memory",
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "{} asks for huge pages, but this host keeps the memory of all VMs in files "
+                "(file_backed_memory)",
+     .hint = "take <pagesize> out of the memory device, or use a host without file_backed_memory",
+     .reason = "A host with file_backed_memory counts files, and gives memory to nothing else.",
+     .find = hv_files_find_device_pages},
+    {.id = "hugepages-file-backed",
+     .parties = "huge pages and file_backed_memory",
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "VM {} asks for huge pages, but this host keeps the memory of all VMs in files "
+                "(file_backed_memory)",
+     .hint = "start it on a host without file_backed_memory, or without huge pages in its "
+             "properties and its XML",
+     .reason = "A host with file_backed_memory counts files, and gives memory to nothing else.",
+     .find = hv_files_find_hugepages},
+    {.id = "version-file-backed",
+     .parties = "file_backed_memory and old versions",
+     .is_of_files = TRUE,
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "this host keeps the memory of all VMs in files (file_backed_memory), which {} "
+                "does not do",
+     .hint = "it takes libvirt 4.0.0 and QEMU 2.6.0",
+     .reason = "Older versions would start the VM with other memory, and say nothing.",
+     .find = hv_files_find_old_version},
+    {.id = "source-file-backed",
+     .parties = "<source type='anonymous'/> or 'memfd' and file_backed_memory",
+     .is_of_files = TRUE,
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "the domain XML says {}, but this host keeps the memory of all VMs in files "
+                "(file_backed_memory)",
+     .hint = "take <source> out of <memoryBacking>",
+     .reason = "Such memory would come on top of what the files are allowed to take.",
+     .find = hv_files_find_source},
+    {.id = "ondemand-file-backed",
+     .parties = "<allocation mode='ondemand'/> and file_backed_memory",
+     .is_of_files = TRUE,
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "VM {} asks for memory that is allocated on demand, but this host keeps the "
+                "memory of all VMs in files (file_backed_memory)",
+     .hint = "take <allocation mode='ondemand'/> out of <memoryBacking>",
+     .reason = "A file system that is full when the guest needs its memory ends the VM.",
+     .find = hv_files_find_ondemand},
+    {.id = "private-file-backed",
+     .parties = "private access and file_backed_memory",
+     .is_of_files = TRUE,
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "the domain XML says {}, but this host keeps the memory of all VMs in files "
+                "(file_backed_memory), and files are shared",
+     .hint = "take it out of the domain XML",
+     .reason = "Of a private mapping of a file all that the guest writes is memory of the host.",
+     .find = hv_files_find_private},
+    {.id = "private-property-file-backed",
+     .parties = "hugepages_shared=false and file_backed_memory",
+     .is_of_files = TRUE,
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "the VM property hugepages_shared of VM {} is false, but this host keeps the "
+                "memory of all VMs in files (file_backed_memory), and files are shared",
+     .hint = "remove the property, or start it on a host without file_backed_memory",
+     .reason = "Of a private mapping of a file all that the guest writes is memory of the host.",
+     .find = hv_files_find_private_wish},
+    {.id = "encryption-file-backed",
+     .parties = "<launchSecurity> and file_backed_memory",
+     .is_of_files = TRUE,
+     .effect = HV_AGREEMENT_REFUSES,
+     .code = HV_ERROR_CONFLICT,
+     .message = "VM {} is an encrypted guest, but this host keeps the memory of all VMs in files "
+                "(file_backed_memory)",
+     .hint = "start it on a host without file_backed_memory",
+     .reason = "Its pages are pinned, which the kernel refuses for most file systems, or are no "
+               "part of the file at all.",
+     .find = hv_files_find_encryption},
+    {.id = "discard-file-backed",
+     .parties = "<discard/> and unknown or old versions",
+     .is_of_files = TRUE,
+     .effect = HV_AGREEMENT_WARNS,
+     .message = "<discard/> is not added: it takes libvirt 4.4.0 and QEMU 2.10.0, and {}; "
+                "what the guest has written may go to the disk when it ends",
+     .reason = "Without it the kernel writes the memory of a VM that has ended to its files.",
+     .find = hv_files_find_no_discard},
 };
 
 const guint hv_n_agreements = G_N_ELEMENTS(hv_agreements);
@@ -301,15 +391,20 @@ static void refuse(HvBuild *build, const HvAgreement *row, const char *message)
 
 void hv_agreements_check(HvBuild *build)
 {
-    for (guint i = 0; build->request->needs->len > 0 && i < hv_n_agreements; i++) {
+    gboolean has_huge_pages = build->request->needs->len > 0;
+    gboolean has_files = build->request->file_kib > 0;
+    for (guint i = 0; i < hv_n_agreements; i++) {
         const HvAgreement *row = &hv_agreements[i];
-        g_autofree char *found = row->find(build);
+        gboolean is_concerned = row->is_of_files ? has_files : has_huge_pages;
+        g_autofree char *found = is_concerned ? row->find(build) : NULL;
         if (found == NULL)
             continue;
         g_autofree char *message = fill(row->message, found);
-        if (row->effect == HV_AGREEMENT_WARNS)
+        if (row->effect == HV_AGREEMENT_REFUSES)
+            refuse(build, row, message);
+        else if (row->hint != NULL)
             hv_build_warn(build, "%s: %s", message, row->hint);
         else
-            refuse(build, row, message);
+            hv_build_warn(build, "%s", message);
     }
 }

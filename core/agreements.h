@@ -13,8 +13,9 @@ typedef enum {
 } HvAgreementEffect;
 
 typedef struct {
-    const char *id;      /* a stable word, for the documentation and for tests */
-    const char *parties; /* for people: what meets what */
+    const char *id;       /* a stable word, for the documentation and for tests */
+    const char *parties;  /* for people: what meets what */
+    gboolean is_of_files; /* it is about VMs whose memory is in files; else those of huge pages */
     HvAgreementEffect effect;
     HvErrorCode code;    /* of a refusal */
     const char *message; /* {} stands for what find gave */

@@ -3,6 +3,7 @@
 
 #include "page-size.h"
 #include "platform.h"
+#include "process.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +41,20 @@ GArray *hv_backing_of(const HvRoot *root, gint64 pid)
             current.file.inode != 0 && !contains(files, &current.file))
             g_array_append_val(files, current.file);
     }
+    return files;
+}
+
+GArray *hv_backing_below(const HvRoot *root, gint64 pid, const char *directory)
+{
+    GArray *files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
+    g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
+    g_autofree char *text = read_proc(root, digits, "maps", SMAPS_MAX_BYTES);
+    char *next = text, *line;
+    HvMapping mapping;
+    while (text != NULL && (line = hv_next_line(&next)) != NULL)
+        if (hv_process_maps_below(line, directory) && hv_mapping_parse(line, &mapping) &&
+            mapping.file.inode != 0 && !contains(files, &mapping.file))
+            g_array_append_val(files, mapping.file);
     return files;
 }
 

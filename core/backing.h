@@ -16,5 +16,8 @@ typedef struct {
 /* The files of huge pages that a process maps (HvFileId); empty where it cannot be seen. */
 GArray *hv_backing_of(const HvRoot *root, gint64 pid);
 
+/* Files below the directory that it maps. */
+GArray *hv_backing_below(const HvRoot *root, gint64 pid, const char *directory);
+
 /* Who maps any of these files (HvHolder). No files: nobody. Looks through all of /proc. */
 GPtrArray *hv_backing_holders(const HvRoot *root, const GArray *files);

@@ -11,6 +11,7 @@
 #include "consumers.h"
 #include "custody.h"
 #include "error.h"
+#include "file-backed.h"
 #include "settle.h"
 #include "topology.h"
 
@@ -31,7 +32,7 @@ static void plan_once(HvStart *start, const HvLedger *ledger)
 static gboolean look_again(HvStart *start, const HvLedger *ledger, GError **error)
 {
     hv_snapshot_free(start->snapshot);
-    start->snapshot = hv_snapshot_read(start->agent->root, error);
+    start->snapshot = hv_start_look(start, error);
     if (start->snapshot == NULL)
         return FALSE;
     hv_consumers_read(start->agent->root, start->settings, ledger, start->snapshot);
@@ -135,6 +136,9 @@ static gboolean is_refused_by_exposure(const HvStart *start, const HvLedger *led
     HvWorld world = {start->snapshot, start->settings, ledger, start->outcome->request->uuid};
     const HvRefusal *refusal = start->outcome->plan->refusal;
     const GArray *needs = start->outcome->request->needs;
+    if (refusal->code == HV_ERROR_SHORTAGE &&
+        hv_file_room_may_come(&world, start->outcome->request))
+        return TRUE;
     for (guint i = 0; refusal->code == HV_ERROR_SHORTAGE && i < needs->len; i++)
         if (hv_room_unmapped_pages(&world, g_array_index(needs, HvNeed, i).size_kib) > 0)
             return TRUE;
@@ -155,7 +159,8 @@ static gboolean has_surplus(const HvStart *start)
 
 static gboolean is_to_be_guarded(const HvStart *start, const HvClaim *claim)
 {
-    return claim->state == HV_CLAIM_CLAIMED && start->vm->tells_launch && !start->goes_unguarded;
+    return claim->state == HV_CLAIM_CLAIMED && claim->needs->len > 0 && start->vm->tells_launch &&
+           !start->goes_unguarded;
 }
 
 /*
@@ -212,6 +217,12 @@ static HvClaim *add_claim(const HvStart *start, const HvProcess *self)
     return hv_ledger_add_claim(ledger, start->outcome->request, start->agent->owner_name, self);
 }
 
+static gboolean has_one_size(const GArray *needs)
+{
+    guint64 size_kib = needs->len > 0 ? g_array_index(needs, HvNeed, 0).size_kib : 0;
+    return needs->len > 0 && hv_needs_pages(needs, size_kib) * size_kib == hv_needs_kib(needs);
+}
+
 /* Records the claim, with its guard where no page has to be got first. */
 static HvClaimResult record_claim(HvStart *start, const HvProcess *self, GError **error)
 {
@@ -227,11 +238,8 @@ static HvClaimResult record_claim(HvStart *start, const HvProcess *self, GError 
         claim->qemu = start->qemu;
         claim->since_s = hv_boot_seconds();
     }
-    const GArray *needs = claim->needs;
-    guint64 size_kib = g_array_index(needs, HvNeed, 0).size_kib;
     claim->may_hand_over = start->outcome->request->keeps_pages && !start->vm->is_incoming &&
-                           !adopted->is_held_back &&
-                           hv_needs_pages(needs, size_kib) * size_kib == hv_needs_kib(needs);
+                           !adopted->is_held_back && has_one_size(claim->needs);
     start->has_surplus = has_surplus(start);
     start->outcome->generation = claim->generation;
     transaction->is_changed = TRUE;
@@ -262,7 +270,8 @@ static HvClaimResult claim_in_transaction(HvStart *start, GError **error)
     if (!look_again(start, transaction->ledger, error) ||
         !hv_start_plan(start, transaction->ledger, error))
         return HV_CLAIM_FAILED;
-    if (start->outcome->plan->refusal == NULL && start->outcome->request->needs->len == 0)
+    if (start->outcome->plan->refusal == NULL &&
+        !hv_request_takes_anything(start->outcome->request))
         return record_nothing(start, error);
     if (start->outcome->plan->refusal == NULL)
         return record_claim(start, &self, error);

@@ -85,6 +85,22 @@ static void prune_sharing(xmlNode *root, xmlNode *backing)
         drop_attribute(cell, "memAccess");
 }
 
+static void prune_child(xmlNode *backing, const char *name, const char *attribute)
+{
+    xmlNode *child = hv_dom_child(backing, name);
+    if (attribute != NULL)
+        drop_attribute(child, attribute);
+    hv_dom_trim(child);
+}
+
+static void prune_files(xmlNode *backing)
+{
+    prune_child(backing, "source", "type");
+    prune_child(backing, "access", "mode");
+    prune_child(backing, "allocation", "mode");
+    prune_child(backing, "discard", NULL);
+}
+
 static void prune(const HvDomainEdit *edit, xmlNode *root)
 {
     xmlNode *backing = hv_dom_child(root, "memoryBacking");
@@ -96,6 +112,8 @@ static void prune(const HvDomainEdit *edit, xmlNode *root)
             drop(hv_dom_child(hugepages, "page"));
         hv_dom_trim(hugepages);
     }
+    if (edit->back_by_files)
+        prune_files(backing);
     if (edit->replace_pages != NULL)
         hv_domain_prune_page_sizes(root);
     if (edit->bind != NULL)

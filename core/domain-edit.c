@@ -30,7 +30,7 @@ typedef struct {
 
 static gboolean needs_access_element(const Edit *e)
 {
-    return e->edit.make_shared && !e->domain->has_cells;
+    return (e->edit.make_shared && !e->domain->has_cells) || e->edit.back_by_files;
 }
 
 static gboolean adds_pages(const HvDomainEdit *edit)
@@ -91,8 +91,14 @@ static char *missing_children(const Edit *e, const char *lead, const char *unit)
     GString *out = g_string_new(NULL);
     if (adds_pages(&e->edit) && !e->domain->has_hugepages)
         append_hugepages(out, e, lead, unit);
+    if (e->edit.back_by_files && e->domain->span_source.end == 0)
+        g_string_append_printf(out, "%s<source type='file'/>", lead);
     if (needs_access_element(e) && e->domain->span_access.end == 0)
         g_string_append_printf(out, "%s<access mode='shared'/>", lead);
+    if (e->edit.back_by_files && e->domain->span_allocation.end == 0)
+        g_string_append_printf(out, "%s<allocation mode='immediate'/>", lead);
+    if (e->edit.add_discard && !e->domain->traits.has_discard)
+        g_string_append_printf(out, "%s<discard/>", lead);
     return g_string_free(out, FALSE);
 }
 
@@ -186,11 +192,26 @@ static void add_numatune(Edit *e, const char *unit)
     add_to_domain(e, anchor, lead, element);
 }
 
+/* Of an element that is there. */
+static void set_attribute(Edit *e, const HvSpan *span, const char *name, const char *value)
+{
+    if (span->end != 0)
+        hv_splices_set_attribute(e->splices, &e->text, span, name, value);
+}
+
+static void back_by_files(Edit *e)
+{
+    set_attribute(e, &e->domain->span_source, "type", "file");
+    set_attribute(e, &e->domain->span_allocation, "mode", "immediate");
+    if (!e->edit.make_shared)
+        set_attribute(e, &e->domain->span_access, "mode", "shared");
+}
+
 static void share(Edit *e)
 {
     const HvDomain *domain = e->domain;
-    if (needs_access_element(e) && domain->span_access.end != 0)
-        hv_splices_set_attribute(e->splices, &e->text, &domain->span_access, "mode", "shared");
+    if (needs_access_element(e))
+        set_attribute(e, &domain->span_access, "mode", "shared");
     for (guint i = 0; domain->has_cells && i < domain->cells->len; i++) {
         const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
         if (!cell->is_shared || !cell->is_access_written)
@@ -227,6 +248,15 @@ static void collect_splices(Edit *e)
         extend_hugepages(e, unit);
     if (e->edit.make_shared)
         share(e);
+    if (e->edit.back_by_files)
+        back_by_files(e);
+}
+
+gboolean hv_domain_says_files(const HvDomain *domain)
+{
+    const HvTraits *traits = &domain->traits;
+    return traits->source == HV_SOURCE_FILE && traits->access == HV_ACCESS_SHARED &&
+           traits->allocation == HV_ALLOCATION_IMMEDIATE;
 }
 
 static gboolean is_all_shared(const HvDomain *domain)
@@ -307,6 +337,8 @@ static gboolean says_what_was_asked(const HvDomain *domain, const HvDomainEdit *
            (edit->bind == NULL || is_bound(domain, edit->bind)) &&
            (edit->replace_pages == NULL ||
             !hv_domain_has_replaced_pages(domain, edit->replace_pages)) &&
+           (!edit->back_by_files || hv_domain_says_files(domain)) &&
+           (!edit->add_discard || domain->traits.has_discard) &&
            (!edit->make_shared || is_all_shared(domain));
 }
 

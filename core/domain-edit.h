@@ -28,8 +28,13 @@ typedef struct {
     gboolean make_shared;      /* memAccess='shared' on every cell, else <access mode='shared'/> */
     const GArray *cell_pages;  /* HvCellPages, instead of one size for all cells; NULL: none */
     const HvBinding *bind;     /* <numatune> to add where the XML has none; NULL: none */
+    gboolean back_by_files;    /* <source type='file'/>, and what belongs to it */
+    gboolean add_discard;      /* <discard/> as well */
     const HvPageReplacement *replace_pages; /* in <hugepages> and memory devices; NULL: none */
 } HvDomainEdit;
+
+/* Does it say all that back_by_files would? */
+gboolean hv_domain_says_files(const HvDomain *domain);
 
 /*
  * Returns the edited text (newly allocated, NUL-terminated, its length in

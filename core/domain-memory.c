@@ -42,15 +42,19 @@ static gboolean read_hugepages(Walk *walk, const xmlNode *backing, GError **erro
 static gboolean read_backing(Walk *walk, const xmlNode *root, GError **error)
 {
     HvDomain *domain = walk->domain;
-    xmlNode *backing, *access;
+    xmlNode *backing, *access, *source, *allocation;
     if (!hv_dom_only_child(root, "memoryBacking", &backing, error) ||
         !hv_dom_only_child(backing, "access", &access, error) ||
+        !hv_dom_only_child(backing, "source", &source, error) ||
+        !hv_dom_only_child(backing, "allocation", &allocation, error) ||
         !hv_domain_access(access, "mode", &domain->traits.access, error) ||
         !hv_domain_read_traits(&domain->traits, root, backing, error) ||
         !read_hugepages(walk, backing, error))
         return FALSE;
     domain->span_memory_backing = hv_dom_span(walk->dom, backing);
     domain->span_access = hv_dom_span(walk->dom, access);
+    domain->span_source = hv_dom_span(walk->dom, source);
+    domain->span_allocation = hv_dom_span(walk->dom, allocation);
     return TRUE;
 }
 

@@ -139,6 +139,8 @@ typedef struct {
     HvSpan span_memory_backing;
     HvSpan span_hugepages;
     HvSpan span_access;
+    HvSpan span_source;
+    HvSpan span_allocation;
     HvSpan span_numatune;
 } HvDomain;
 

@@ -156,7 +156,7 @@ static void drop_empty_devices(HvLedger *ledger)
 {
     for (guint i = ledger->claims->len; i > 0; i--) {
         const HvClaim *claim = g_ptr_array_index(ledger->claims, i - 1);
-        if (claim->device_of != NULL && claim->needs->len == 0)
+        if (claim->device_of != NULL && claim->needs->len == 0 && claim->file_kib == 0)
             g_ptr_array_remove_index(ledger->claims, i - 1);
     }
 }
@@ -269,6 +269,8 @@ HvFollowed hv_ledger_follow_vm(const HvRoot *root, HvLedger *ledger, HvClaim *vm
     gboolean is_changed = FALSE;
     if (vm->state != HV_CLAIM_RUNNING || !hv_process_is_alive(root, &vm->qemu))
         return HV_FOLLOWED_NOT;
+    if (vm->file_dir != NULL)
+        return hv_ledger_follow_files(root, ledger, vm, why);
     if (hv_process_hugetlb_kib(root, vm->qemu.pid) != hv_needs_kib(vm->needs)) {
         g_autoptr(HvResidence) residence =
             hv_residence_read(root, &vm->qemu, HV_NODE_UNKNOWN, NULL);
@@ -344,6 +346,7 @@ void hv_ledger_settle_device(const HvRoot *root, HvLedger *ledger, HvClaim *devi
         return;
     }
     g_array_append_vals(vm->needs, device->needs->data, device->needs->len);
+    vm->file_kib = hv_plus(vm->file_kib, device->file_kib);
     check_handover(vm);
     g_ptr_array_remove(ledger->claims, device);
     hv_claim_note_places(root, vm);

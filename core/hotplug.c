@@ -98,7 +98,7 @@ static gboolean make_request(HvStart *start, GError **error)
     start->settings = hv_settings_load(agent->root, (const char *const *)agent->conf_files, error);
     if (start->settings == NULL || !start->settings->enabled)
         return FALSE;
-    start->snapshot = hv_snapshot_read(agent->root, error);
+    start->snapshot = hv_start_look(start, error);
     if (start->snapshot == NULL)
         return FALSE;
     start->asked =
@@ -181,7 +181,8 @@ HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvP
         return NULL;
     g_free(start.outcome->uuid);
     start.outcome->uuid = g_strdup(ref->uuid);
-    if (!has_huge_pages(start.domain, hv_platform_base_page_kib(agent->root)))
+    gboolean is_in_files = claim != NULL && claim->file_kib > 0;
+    if (!is_in_files && !has_huge_pages(start.domain, hv_platform_base_page_kib(agent->root)))
         return g_steal_pointer(&start.outcome);
     if (!check_runs(&start, claim, error) || !check_access(claim, &device, error))
         return NULL;
@@ -204,6 +205,8 @@ HvOutcome *hv_lifecycle_plug(const HvAgent *agent, const HvVmRef *ref, const HvP
 static gboolean fits(const HvClaim *claim, const HvMemoryDevice *device)
 {
     guint64 wanted_kib = device->memory_kib;
+    if (claim->file_kib > 0)
+        return claim->file_kib >= wanted_kib && claim->file_kib - wanted_kib < DIMM_STEP_KIB;
     gboolean is_elastic =
         claim->needs->len > 0 && g_array_index(claim->needs, HvNeed, 0).is_elastic;
     if (is_elastic || device->model == HV_MEMORY_VIRTIO_MEM)
@@ -298,10 +301,12 @@ static void wait_unmapped(const HvAgent *agent, HvStore *store, const HvVmRef *r
     gint64 end_us = g_get_monotonic_time() + UNMAP_WAIT_US;
     if (vm == NULL || vm->state != HV_CLAIM_RUNNING || !hv_root_is_machine(agent->root))
         return;
-    guint64 claimed_kib = hv_needs_kib(vm->needs);
+    gboolean is_in_files = vm->file_dir != NULL;
+    guint64 claimed_kib = is_in_files ? vm->file_kib : hv_needs_kib(vm->needs);
     do {
         last_kib = now_kib;
-        now_kib = hv_process_hugetlb_kib(agent->root, vm->qemu.pid);
+        now_kib = is_in_files ? hv_process_file_kib(agent->root, vm->qemu.pid, vm->file_dir)
+                              : hv_process_hugetlb_kib(agent->root, vm->qemu.pid);
         if (now_kib < claimed_kib && now_kib == last_kib)
             return;
         g_usleep(UNMAP_POLL_US);

@@ -108,6 +108,10 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
         add_text(builder, "device_of", claim->device_of);
         add_u64(builder, "since_s", claim->since_s);
     }
+    if (claim->file_kib > 0) {
+        add_u64(builder, "file_kib", claim->file_kib);
+        add_text(builder, "file_dir", claim->file_dir);
+    }
     add_boolean(builder, "shared", claim->shared);
     add_boolean(builder, "from_hugetlbfs", claim->from_hugetlbfs);
     add_boolean(builder, "may_hand_over", claim->may_hand_over);

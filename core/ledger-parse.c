@@ -223,6 +223,12 @@ static gboolean read_optional(JsonObject *object, HvClaim *claim)
         !read_later_array(object, "cells", claim->cells, read_cell) ||
         !read_later_array(object, "files", claim->files, read_file))
         return FALSE;
+    if (json_object_has_member(object, "file_kib")) {
+        claim->file_dir = g_strdup(get_text(object, "file_dir"));
+        if (!get_u64(object, "file_kib", &claim->file_kib) || claim->file_dir == NULL ||
+            !g_path_is_absolute(claim->file_dir))
+            return FALSE;
+    }
     if (!json_object_has_member(object, "device_of"))
         return TRUE;
     claim->device_of = g_strdup(get_text(object, "device_of"));

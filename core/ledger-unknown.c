@@ -43,11 +43,12 @@ static const Inner claim_inner[] = {{"owner", &process_part},
                                     {"cells", &cell_part},
                                     {"files", &file_part},
                                     {NULL, NULL}};
-static const Part claim_part = {WORDS{"uuid", "name", "generation", "state", "owner_name", "owner",
-                                      "qemu", "needs", "placed", "shared", "from_hugetlbfs",
-                                      "may_hand_over", "is_handed_over", "files", "cells",
-                                      "device_of", "since_s", NULL},
-                                WORDS{"generation", NULL}, claim_inner};
+static const Part claim_part = {
+    WORDS{"uuid",           "name",          "generation",     "state",    "owner_name",
+          "owner",          "qemu",          "needs",          "placed",   "shared",
+          "from_hugetlbfs", "may_hand_over", "is_handed_over", "files",    "cells",
+          "device_of",      "since_s",       "file_kib",       "file_dir", NULL},
+    WORDS{"generation", NULL}, claim_inner};
 static const Inner document_inner[] = {
     {"grown", &grown_part}, {"intents", &intent_part}, {"claims", &claim_part}, {NULL, NULL}};
 static const Part document_part = {WORDS{"format", "min_reader_format", "boot_id",

@@ -24,6 +24,7 @@ static void claim_free(gpointer data)
     g_array_unref(claim->placed);
     g_array_unref(claim->cells);
     g_free(claim->device_of);
+    g_free(claim->file_dir);
     g_array_unref(claim->files);
     g_free(claim);
 }
@@ -98,6 +99,8 @@ HvClaim *hv_ledger_add_claim(HvLedger *ledger, const HvRequest *request, const c
     claim->needs = g_array_copy(request->needs);
     claim->shared = request->shared;
     claim->from_hugetlbfs = request->may_mount;
+    claim->file_kib = request->file_kib;
+    claim->file_dir = g_strdup(request->file_dir);
     claim->placed = g_array_new(FALSE, TRUE, sizeof(HvNeed));
     claim->cells = g_array_new(FALSE, TRUE, sizeof(HvCellRule));
     if (request->cells != NULL)

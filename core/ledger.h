@@ -53,6 +53,8 @@ typedef struct {
     GArray *cells;           /* HvCellRule: of a VM with guest cells; empty: not known */
     char *device_of;         /* UUID of the VM that this memory device is for; NULL: it is a VM */
     guint64 since_s;         /* of a device: when it was claimed, on the clock of the boot */
+    guint64 file_kib;        /* memory in files, which has no needs; 0: none */
+    char *file_dir;          /* below which those files are; NULL: none */
     GArray *files;           /* HvFileId: what others may map too; empty: not known, not shared */
 } HvClaim;
 

@@ -9,6 +9,9 @@
 /* How long an event may wait for all its locks; monotonic clock. */
 gint64 hv_event_deadline_us(const HvAgent *agent, const HvVmRef *vm);
 
+/* QEMU of a VM that has a claim, by what it maps; pid 0: there is none. */
+HvProcess hv_claim_find_qemu(const HvRoot *root, const HvClaim *claim);
+
 /* QEMU of a claim, known or found; pid 0: there is none. */
 HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim);
 
@@ -56,6 +59,10 @@ guint64 hv_ledger_granted_kib(const HvLedger *ledger, const HvClaim *vm);
 
 /* So much is granted from now on: what is not taken is let go of. TRUE if that changed anything. */
 gboolean hv_ledger_limit_granted(HvLedger *ledger, HvClaim *vm, guint64 limit_kib);
+
+/* The same for a VM whose memory is in files (file-follow.c). */
+HvFollowed hv_ledger_follow_files(const HvRoot *root, HvLedger *ledger, HvClaim *vm,
+                                  HvFollowWhy why);
 
 /* That of all VMs that run; TRUE if it changed anything. */
 gboolean hv_ledger_follow(const HvRoot *root, HvLedger *ledger);
@@ -156,6 +163,9 @@ HvOutcome *hv_outcome_new(const HvVm *vm, const HvDomain *domain, GError **error
  * settings, and where the host cannot start the VM so.
  */
 gboolean hv_start_prepare(HvStart *start, GError **error);
+
+/* The pools as they are now, and where memory files would be. The settings must be there. */
+HvSnapshot *hv_start_look(const HvStart *start, GError **error);
 
 /* Plans by the ledger given; looks for VMs that run unreported before it refuses or grows. */
 gboolean hv_start_plan(HvStart *start, HvLedger *ledger, GError **error);

@@ -211,7 +211,7 @@ static gboolean note_started(const HvAgent *agent, const HvVmRef *vm, HvLedger *
     if (claim->state == HV_CLAIM_RUNNING && !is_other_qemu)
         return FALSE;
     HvProcess qemu = vm->qemu_pid != 0 ? hv_process_identify(agent->root, vm->qemu_pid)
-                                       : hv_process_find_qemu(agent->root, vm->uuid);
+                                       : hv_claim_find_qemu(agent->root, claim);
     if (qemu.pid == 0 && (vm->qemu_pid != 0 || !may_run_unseen(agent, ledger, claim)))
         return FALSE;
     hv_claim_note_running(agent->root, claim, &qemu);

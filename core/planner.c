@@ -14,6 +14,7 @@
 #include "planner.h"
 
 #include "choice.h"
+#include "file-backed.h"
 #include "page-size.h"
 #include "plan-demote.h"
 #include "shortage.h"
@@ -402,6 +403,10 @@ HvPlan *hv_plan_again(const HvWorld *world, const HvRequest *request, const HvAt
     g_array_set_size(plan->missing, request->needs->len);
     if (request->refusal != NULL) {
         plan->refusal = hv_refusal_copy(request->refusal);
+        return plan;
+    }
+    if (request->file_kib > 0) {
+        plan->refusal = hv_file_refusal(world, request);
         return plan;
     }
     Planner planner;

@@ -7,6 +7,7 @@
 #include "lifecycle-private.h"
 
 #include "error.h"
+#include "file-backed.h"
 #include "mounts.h"
 #include "sharing.h"
 #include "topology.h"
@@ -83,6 +84,14 @@ static gboolean check_no_edit_needed(const HvStart *start, GError **error)
         hv_set_error(error, HV_ERROR_CONFLICT, hint,
                      "property hugepages asks for huge pages, but the domain XML has none and "
                      "cannot be edited here");
+        return FALSE;
+    }
+    if (edit->back_by_files && !hv_domain_says_files(start->domain)) {
+        hv_set_error(error, HV_ERROR_CONFLICT,
+                     "add <source type='file'/>, <access mode='shared'/> and <allocation "
+                     "mode='immediate'/> to <memoryBacking> of the domain, as hugevmctl set does",
+                     "this host keeps the memory of VMs in files (file_backed_memory), but the "
+                     "domain XML says only a part of what that takes and cannot be edited here");
         return FALSE;
     }
     if (edit->add_uuid != NULL) {
@@ -227,17 +236,30 @@ static void leave_as_it_stands(HvRequest *request, const HvDomain *domain)
         g_array_set_size(request->open.sizes, 0);
 }
 
+HvSnapshot *hv_start_look(const HvStart *start, GError **error)
+{
+    HvSnapshot *snapshot = hv_snapshot_read(start->agent->root, error);
+    if (snapshot == NULL)
+        return NULL;
+    snapshot->versions = start->vm->versions;
+    if (start->settings->file_backed_kib > 0)
+        snapshot->memory_dir =
+            hv_memory_dir_read(start->agent->root, start->settings->memory_backing_dir);
+    return snapshot;
+}
+
 /* The VM may want huge pages: what exactly, and can this host start it so? */
 static gboolean prepare_request(HvStart *start, HvProperties *properties, GError **error)
 {
     if (start->vm->cannot_edit && start->domain->has_hugepages)
         properties->sizes = HV_SIZES_NAMED; /* the XML will be used as it is */
-    start->settings = load_settings(start, error);
+    if (start->settings == NULL)
+        start->settings = load_settings(start, error);
     if (start->settings == NULL)
         return FALSE;
     if (!start->settings->enabled)
         return pass_switched_off(start);
-    start->snapshot = hv_snapshot_read(start->agent->root, error);
+    start->snapshot = hv_start_look(start, error);
     if (start->snapshot == NULL)
         return FALSE;
     describe_starter(start);
@@ -255,8 +277,54 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
     start->outcome->request = request;
     add_warnings(start->outcome->warnings, start->settings->warnings);
     add_warnings(start->outcome->warnings, request->warnings);
+    if (request->refusal != NULL && start->settings->file_backed_kib > 0)
+        return TRUE; /* no other XML would do */
     return check_no_edit_needed(start, error) &&
            (request->refusal != NULL || check_mounts(start, error));
+}
+
+/* Neither this host's accounting nor its disks are made for a VM whose memory is elsewhere than the
+ * host's other VMs have theirs; and on its way a VM's memory cannot be moved. */
+static gboolean check_incoming(const HvStart *start, GError **error)
+{
+    gboolean is_host_in_files = start->settings->file_backed_kib > 0;
+    gboolean is_coming = start->vm->is_incoming && !start->vm->is_restored;
+    g_autofree char *name = hv_quote(start->domain->name);
+    if (is_coming && is_host_in_files && !hv_domain_is_file_backed(start->domain))
+        hv_set_error(error, HV_ERROR_CONFLICT, "migrate it to a host without file_backed_memory",
+                     "VM %s comes from a host that does not keep its memory in files, but this "
+                     "host keeps the memory of all VMs there (file_backed_memory)",
+                     name);
+    else if (is_coming && !is_host_in_files && hv_domain_says_files(start->domain))
+        hv_set_error(error, HV_ERROR_CONFLICT, "migrate it to a host with file_backed_memory",
+                     "VM %s comes with its memory in files, but this host has no "
+                     "file_backed_memory, and no file system for them",
+                     name);
+    else
+        return TRUE;
+    return FALSE;
+}
+
+/*
+ * A VM without huge pages concerns us on a host with file_backed_memory only. Settings that cannot
+ * be read do not keep it from starting: whether they say so nobody knows.
+ */
+static gboolean prepare_normal(HvStart *start, HvProperties *properties, GError **error)
+{
+    start->settings = load_settings(start, NULL);
+    gboolean is_on = start->settings != NULL && start->settings->enabled;
+    if (is_on && !check_incoming(start, error))
+        return FALSE;
+    gboolean is_in_files = is_on && start->settings->file_backed_kib > 0;
+    if (is_in_files && (!start->vm->cannot_edit || hv_domain_is_file_backed(start->domain)))
+        return prepare_request(start, properties, error);
+    add_warnings(start->outcome->warnings, properties->warnings);
+    if (is_in_files)
+        g_ptr_array_add(start->outcome->warnings,
+                        g_strdup("this host keeps the memory of VMs in files (file_backed_memory), "
+                                 "but the domain XML does not say so and cannot be edited here: "
+                                 "it is not counted; hugevmctl set writes it into the XML"));
+    return TRUE;
 }
 
 /* What the VM is, and what it wants. */
@@ -285,6 +353,5 @@ gboolean hv_start_prepare(HvStart *start, GError **error)
     if (hv_request_wants_hugepages(start->domain, properties,
                                    hv_platform_base_page_kib(start->agent->root)))
         return prepare_request(start, properties, error);
-    add_warnings(start->outcome->warnings, properties->warnings);
-    return TRUE;
+    return prepare_normal(start, properties, error);
 }

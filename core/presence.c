@@ -11,13 +11,20 @@
  */
 #include "lifecycle-private.h"
 
+HvProcess hv_claim_find_qemu(const HvRoot *root, const HvClaim *claim)
+{
+    return claim->file_dir != NULL
+               ? hv_process_find_qemu_of_files(root, claim->uuid, claim->file_dir)
+               : hv_process_find_qemu(root, claim->uuid);
+}
+
 HvProcess hv_claim_live_qemu(const HvRoot *root, const HvClaim *claim)
 {
     HvProcess none = {0};
     if (claim->state == HV_CLAIM_DRAINING || claim->device_of != NULL)
         return none;
     if (claim->qemu.pid == 0)
-        return hv_process_find_qemu(root, claim->uuid);
+        return hv_claim_find_qemu(root, claim);
     return hv_process_is_alive(root, &claim->qemu) ? claim->qemu : none;
 }
 
@@ -79,7 +86,8 @@ void hv_claim_note_running(const HvRoot *root, HvClaim *claim, const HvProcess *
     if (!claim->shared || qemu->pid == 0)
         return;
     g_array_unref(claim->files);
-    claim->files = hv_backing_of(root, qemu->pid);
+    claim->files = claim->file_dir != NULL ? hv_backing_below(root, qemu->pid, claim->file_dir)
+                                           : hv_backing_of(root, qemu->pid);
 }
 
 /* What QEMU has once it has all that it begins with: of virtio-mem the guest takes its part later.
@@ -93,6 +101,13 @@ static guint64 initial_kib(const HvClaim *claim)
     return hv_needs_kib(fixed);
 }
 
+static gboolean has_all_memory(const HvRoot *root, const HvClaim *claim, gint64 pid)
+{
+    if (claim->file_dir != NULL)
+        return hv_process_touched_files_kib(root, pid) >= claim->file_kib;
+    return hv_process_hugetlb_kib(root, pid) >= initial_kib(claim);
+}
+
 gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char *self_uuid)
 {
     gboolean is_changed = FALSE;
@@ -101,8 +116,8 @@ gboolean hv_ledger_note_started(const HvRoot *root, HvLedger *ledger, const char
         if (hv_claim_is_mapped(claim) || claim->device_of != NULL ||
             g_strcmp0(claim->uuid, self_uuid) == 0)
             continue;
-        HvProcess qemu = hv_process_find_qemu(root, claim->uuid);
-        if (qemu.pid == 0 || hv_process_hugetlb_kib(root, qemu.pid) < initial_kib(claim))
+        HvProcess qemu = hv_claim_find_qemu(root, claim);
+        if (qemu.pid == 0 || !has_all_memory(root, claim, qemu.pid))
             continue;
         hv_claim_note_running(root, claim, &qemu);
         is_changed = TRUE;

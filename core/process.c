@@ -7,6 +7,7 @@
 
 #define STAT_MAX_BYTES 4096
 #define STATUS_MAX_BYTES (64 * 1024)
+#define MAPS_MAX_BYTES (64 * 1024 * 1024)
 #define CMDLINE_MAX_BYTES (1024 * 1024)
 #define POLL_US (10 * 1000)
 
@@ -81,17 +82,66 @@ static char *read_status(const HvRoot *root, const char *pid)
     return hv_root_read_text(root, path, STATUS_MAX_BYTES, NULL);
 }
 
+gboolean hv_process_maps_below(const char *line, const char *directory)
+{
+    const char *path = strchr(line, '/'); /* nothing before the path has one */
+    gsize n = strlen(directory);
+    return path != NULL && strncmp(path, directory, n) == 0 && path[n] == '/';
+}
+
+/* Of a line "START-END PERMS OFFSET MAJOR:MINOR INODE PATH". */
+static guint64 mapped_kib(const char *line, const char *directory)
+{
+    char *end;
+    if (!hv_process_maps_below(line, directory))
+        return 0;
+    guint64 from = g_ascii_strtoull(line, &end, 16);
+    guint64 to = *end == '-' ? g_ascii_strtoull(end + 1, NULL, 16) : 0;
+    return hv_minus(to, from) / 1024;
+}
+
+static guint64 file_kib(const HvRoot *root, const char *pid, const char *directory)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/maps", pid);
+    g_autofree char *text = hv_root_read_text(root, path, MAPS_MAX_BYTES, NULL);
+    guint64 sum_kib = 0;
+    char *next = text, *line;
+    while (text != NULL && (line = hv_next_line(&next)) != NULL)
+        sum_kib = hv_plus(sum_kib, mapped_kib(line, directory));
+    return sum_kib;
+}
+
+guint64 hv_process_file_kib(const HvRoot *root, gint64 pid, const char *directory)
+{
+    g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
+    return file_kib(root, digits, directory);
+}
+
+guint64 hv_process_touched_files_kib(const HvRoot *root, gint64 pid)
+{
+    g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
+    g_autofree char *status = read_status(root, digits);
+    guint64 files_kib = 0, shared_kib = 0;
+    if (status == NULL || !status_number(status, "\nRssFile:", &files_kib) ||
+        !status_number(status, "\nRssShmem:", &shared_kib))
+        return 0;
+    return hv_plus(files_kib, shared_kib);
+}
+
 /*
  * A command line is anybody's to write: a stranger who copies one must not be able
- * to keep a VM's pages. So QEMU is only who holds huge pages and runs as a user of
- * the system's.
+ * to keep a VM's pages. So QEMU is only who holds huge pages, or files that libvirt made, and
+ * runs as a user of the system's.
  */
-static gboolean is_trusted(const HvRoot *root, const char *pid)
+static gboolean is_trusted(const HvRoot *root, const char *pid, const char *directory)
 {
     g_autofree char *status = read_status(root, pid);
     guint64 uid, huge_kib;
-    return status != NULL && status_number(status, "\nUid:", &uid) && is_system_user(uid) &&
-           status_number(status, "\nHugetlbPages:", &huge_kib) && huge_kib > 0;
+    if (status == NULL || !status_number(status, "\nUid:", &uid) || !is_system_user(uid))
+        return FALSE;
+    if (directory != NULL)
+        return file_kib(root, pid, directory) > 0;
+    return status_number(status, "\nHugetlbPages:", &huge_kib) && huge_kib > 0;
 }
 
 gboolean hv_process_is_systems(const HvRoot *root, gint64 pid)
@@ -144,20 +194,30 @@ gboolean hv_process_has_word(const HvRoot *root, gint64 pid, const char *word)
     return FALSE;
 }
 
-HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid)
+static HvProcess find_qemu(const HvRoot *root, const char *uuid, const char *directory)
 {
     HvProcess none = {0};
     g_auto(GStrv) names = hv_root_list(root, "/proc", NULL);
     for (guint i = 0; names != NULL && names[i] != NULL; i++) {
         guint64 pid;
         if (!hv_parse_u64(names[i], &pid) || !has_command_line_of(root, names[i], uuid) ||
-            !is_trusted(root, names[i]))
+            !is_trusted(root, names[i], directory))
             continue;
         HvProcess process = hv_process_identify(root, (gint64)pid);
         if (process.pid != 0)
             return process;
     }
     return none;
+}
+
+HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid)
+{
+    return find_qemu(root, uuid, NULL);
+}
+
+HvProcess hv_process_find_qemu_of_files(const HvRoot *root, const char *uuid, const char *directory)
+{
+    return find_qemu(root, uuid, directory);
 }
 
 gboolean hv_process_wait_end(const HvRoot *root, const HvProcess *process, guint64 timeout_ms)

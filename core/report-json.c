@@ -160,6 +160,20 @@ static void add_binding(JsonBuilder *builder, const HvRequest *request)
     json_builder_end_object(builder);
 }
 
+/* Memory in files; null where there is none. */
+static void add_files(JsonBuilder *builder, guint64 kib, const char *directory)
+{
+    if (kib == 0) {
+        hv_json_add_text(builder, "file_backed", NULL);
+        return;
+    }
+    json_builder_set_member_name(builder, "file_backed");
+    json_builder_begin_object(builder);
+    hv_json_add_number(builder, "kib", kib);
+    hv_json_add_text(builder, "directory", directory);
+    json_builder_end_object(builder);
+}
+
 char *hv_report_plan_json(const HvOutcome *outcome)
 {
     const HvRequest *request = outcome->request;
@@ -169,6 +183,8 @@ char *hv_report_plan_json(const HvOutcome *outcome)
     add_needs(builder, request != NULL ? request->needs : NULL);
     add_chosen(builder, request);
     add_binding(builder, request);
+    add_files(builder, request != NULL ? request->file_kib : 0,
+              request != NULL ? request->file_dir : NULL);
     add_flag(builder, "shared", request != NULL && request->shared);
     add_flag(builder, "hugetlbfs", request != NULL && request->needs_mount);
     add_steps(builder, plan != NULL ? plan->steps : NULL);
@@ -194,6 +210,7 @@ char *hv_report_plan_error_json(const GError *error)
     add_needs(builder, NULL);
     add_chosen(builder, NULL);
     add_binding(builder, NULL);
+    add_files(builder, 0, NULL);
     add_flag(builder, "shared", FALSE);
     add_flag(builder, "hugetlbfs", FALSE);
     add_steps(builder, NULL);
@@ -274,6 +291,7 @@ static void add_claim(JsonBuilder *builder, const HvClaim *claim)
     hv_json_add_number(builder, "qemu_pid", (guint64)claim->qemu.pid);
     add_flag(builder, "shared", claim->shared);
     add_needs(builder, claim->needs);
+    add_files(builder, claim->file_kib, claim->file_dir);
     json_builder_end_object(builder);
 }
 

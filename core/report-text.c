@@ -46,6 +46,14 @@ static void append_needs(GString *out, const GArray *needs)
     }
 }
 
+static void append_files(GString *out, guint64 kib, const char *directory)
+{
+    g_autofree char *size = hv_format_kib(kib);
+    g_autofree char *quoted = hv_quote(directory);
+    if (kib > 0)
+        g_string_append_printf(out, "%s in files of %s", size, quoted);
+}
+
 /* What the request had left open. */
 static void append_settled(GString *out, const HvRequest *request)
 {
@@ -138,14 +146,15 @@ char *hv_report_plan_text(const HvOutcome *outcome)
     }
     g_string_append(out, "need: ");
     append_needs(out, outcome->request->needs);
-    if (outcome->request->needs->len == 0)
+    append_files(out, outcome->request->file_kib, outcome->request->file_dir);
+    if (!hv_request_takes_anything(outcome->request))
         g_string_append(out, "no huge pages");
     append_settled(out, outcome->request);
     g_string_append_printf(out, "\nmemory: %s\n", outcome->request->shared ? "shared" : "private");
     append_steps(out, outcome->plan);
     if (outcome->plan->refusal == NULL)
         g_string_append(out, "start: would be allowed\n");
-    else if (outcome->table != NULL)
+    else if (outcome->table != NULL && outcome->table->len > 0)
         append_table(out, outcome->table);
     return g_string_free(out, FALSE);
 }
@@ -207,6 +216,7 @@ char *hv_report_claims_text(const HvLedger *ledger)
         if (claim->device_of != NULL)
             g_string_append_printf(out, "(memory device of %s) ", claim->device_of);
         append_needs(out, claim->needs);
+        append_files(out, claim->file_kib, claim->file_dir);
         g_string_append_printf(out, "%s; by %s, process %" G_GINT64_FORMAT,
                                claim->shared ? ", shared" : "", owner, claim->owner.pid);
         if (claim->qemu.pid != 0)
@@ -222,6 +232,7 @@ static void append_remaining_claim(GString *out, const HvClaim *claim)
     g_string_append_printf(out, "VM %s (%s, %s) has ", name, claim->uuid,
                            hv_claim_state_name(claim->state));
     append_needs(out, claim->needs);
+    append_files(out, claim->file_kib, claim->file_dir);
     if (claim->qemu.pid != 0)
         g_string_append_printf(out, "; QEMU is process %" G_GINT64_FORMAT, claim->qemu.pid);
     g_string_append_c(out, '\n');

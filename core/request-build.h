@@ -13,6 +13,7 @@ typedef struct {
     HvRequest *request;
     guint64 default_kib; /* page size of cells that the XML gives none; 0: normal pages */
     gboolean is_open;    /* these cells' page size is for the plan to choose, default_kib a guess */
+    guint64 normal_kib;  /* memory of all backends with normal pages, as libvirt aligns it */
 } HvBuild;
 
 void hv_build_warn(HvBuild *build, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -109,10 +109,14 @@ static void check_nodes(HvBuild *build, const Backend *backend)
                                           verb, list));
 }
 
+static gboolean is_normal(const HvBuild *build, const Backend *backend)
+{
+    return !backend->is_open && !hv_build_is_huge(build, backend->page_kib);
+}
+
 static void add_need(HvBuild *build, const Backend *backend)
 {
-    if ((!backend->is_open && !hv_build_is_huge(build, backend->page_kib)) ||
-        backend->memory_kib == 0)
+    if (is_normal(build, backend) || backend->memory_kib == 0)
         return;
     HvNeed need = {.nodes = backend->placement.nodes,
                    .near = backend->placement.near,
@@ -164,6 +168,8 @@ static gboolean add_cell(HvBuild *build, const HvCell *cell, GError **error)
     if (!align(build, name, CELL_STEP_KIB, &backend.memory_kib, error))
         return FALSE;
     add_need(build, &backend);
+    if (is_normal(build, &backend))
+        build->normal_kib = hv_plus(build->normal_kib, backend.memory_kib);
     HvCellRule rule = {cell->id, 0, cell->placement.nodes};
     if (hv_build_is_huge(build, backend.page_kib))
         rule.page_kib = backend.page_kib;
@@ -224,6 +230,10 @@ static gboolean add_device(HvBuild *build, guint index, GError **error)
     if (!backend.is_elastic && !align(build, name, DIMM_STEP_KIB, &backend.memory_kib, error))
         return FALSE;
     add_need(build, &backend);
+    /* of normal pages virtio-mem may take all that it may become, and its backend is that large */
+    guint64 normal_kib = backend.is_elastic ? device->size_kib : backend.memory_kib;
+    if (is_normal(build, &backend) && !device->is_live)
+        build->normal_kib = hv_plus(build->normal_kib, normal_kib);
     return TRUE;
 }
 

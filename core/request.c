@@ -16,6 +16,7 @@
  */
 #include "agreements.h"
 
+#include "file-backed.h"
 #include "page-size.h"
 #include "sharing.h"
 
@@ -159,6 +160,8 @@ static gboolean settle_page_size(HvBuild *build, GError **error)
     guint64 size_kib = build->properties->hugepages_kib;
     gboolean is_bare = hv_domain_has_bare_hugepages(build->domain);
     gboolean is_named = build->domain->has_hugepages && !is_bare;
+    if (hv_files_take_any_size(build))
+        return TRUE;
     if (build->properties->sizes != HV_SIZES_NAMED && !is_named) {
         open_page_size(build);
         return TRUE;
@@ -284,11 +287,13 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
     if (!settle_uuid(&build, uuid, error) || !settle_page_size(&build, error) ||
         !hv_build_needs(&build, error))
         return NULL;
-    hv_sharing_settle(&build);
+    hv_build_files(&build);
+    if (request->file_kib == 0)
+        hv_sharing_settle(&build);
     hv_agreements_check(&build);
     settle_binding(&build);
     /* A VM without huge pages is none of our business: its text stays as it is. */
-    if (domain->uuid == NULL && request->needs->len > 0)
+    if (domain->uuid == NULL && (request->needs->len > 0 || request->file_kib > 0))
         request->edit.add_uuid = request->uuid;
     /* libvirt takes the default size for a bare <hugepages/> from a mount, even for memfd */
     gboolean is_bare = hv_domain_has_bare_hugepages(domain) && !build.is_open &&
@@ -305,6 +310,11 @@ gboolean hv_request_is_open(const HvRequest *request)
     return request->open.sizes->len > 0 || request->open.bind != HV_BIND_NONE;
 }
 
+gboolean hv_request_takes_anything(const HvRequest *request)
+{
+    return request->needs->len > 0 || request->file_kib > 0;
+}
+
 static gpointer copy_text(gconstpointer text, gpointer data)
 {
     (void)data;
@@ -317,6 +327,7 @@ HvRequest *hv_request_copy(const HvRequest *request)
     *copy = *request;
     copy->uuid = g_strdup(request->uuid);
     copy->name = g_strdup(request->name);
+    copy->file_dir = g_strdup(request->file_dir);
     copy->needs = g_array_copy(request->needs);
     copy->open.sizes = g_array_copy(request->open.sizes);
     copy->cells = g_array_copy(request->cells);
@@ -343,6 +354,7 @@ void hv_request_free(HvRequest *request)
     g_clear_pointer(&request->chosen, g_array_unref);
     g_free(request->uuid);
     g_free(request->name);
+    g_free(request->file_dir);
     g_array_unref(request->needs);
     g_ptr_array_unref(request->warnings);
     hv_refusal_free(request->refusal);

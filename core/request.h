@@ -55,6 +55,8 @@ typedef struct {
     GArray *chosen;       /* HvCellPages: what was settled of open sizes; edit may point at it */
     HvBinding binding;    /* what was settled of the node; edit may point at it */
     HvDomainEdit edit;    /* add_uuid points at uuid */
+    guint64 file_kib;     /* all of its memory is to be in files; 0: there are no such files */
+    char *file_dir;       /* below which they will be; NULL: nowhere */
     HvRefusal *refusal;   /* NULL: none. needs are filled all the same */
     GPtrArray *warnings;  /* char *; those of the properties come first */
 } HvRequest;
@@ -78,6 +80,9 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
                           const HvSettings *settings, const HvSnapshot *snapshot, GError **error);
 HvRequest *hv_request_copy(const HvRequest *request);
 gboolean hv_request_is_open(const HvRequest *request);
+
+/* Is there anything to claim for it? */
+gboolean hv_request_takes_anything(const HvRequest *request);
 void hv_request_free(HvRequest *request);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvRequest, hv_request_free)
 

@@ -221,6 +221,29 @@ static gboolean parse_incoming_page_sizes(const HvSettingsKey *key, const char *
     return draft->settings->adapts_incoming || strcmp(value, "keep") == 0;
 }
 
+static gboolean parse_file_backed_memory(const HvSettingsKey *key, const char *value,
+                                         HvSettingsDraft *draft)
+{
+    (void)key;
+    guint64 mib, bytes;
+    return hv_parse_u64(value, &mib) && hv_checked_mul(mib, 1024 * 1024, &bytes) &&
+           hv_checked_mul(mib, 1024, &draft->settings->file_backed_kib);
+}
+
+/* The path goes into messages, and into a qemu.conf, which knows no escapes. */
+static gboolean parse_memory_backing_dir(const HvSettingsKey *key, const char *value,
+                                         HvSettingsDraft *draft)
+{
+    (void)key;
+    gboolean is_plain = g_utf8_validate(value, -1, NULL) && strpbrk(value, "\"\\") == NULL;
+    for (const char *p = value; is_plain && *p != '\0'; p = g_utf8_next_char(p))
+        is_plain = g_unichar_isprint(g_utf8_get_char(p));
+    g_clear_pointer(&draft->settings->memory_backing_dir, g_free);
+    if (value[0] != '\0')
+        draft->settings->memory_backing_dir = g_canonicalize_filename(value, "/");
+    return is_plain && (value[0] == '\0' || g_path_is_absolute(value));
+}
+
 #define BOOLEAN_KEY(in_section, field, value)                                                      \
     .section = in_section, .name = #field, .builtin = value, .allowed = "true or false",           \
     .parse = parse_boolean, .field_offset = G_STRUCT_OFFSET(HvSettings, field)
@@ -290,6 +313,16 @@ const HvSettingsKey hv_settings_keys[] = {
      .builtin = "keep",
      .allowed = "keep or adapt",
      .parse = parse_incoming_page_sizes},
+    {.section = HV_SECTION_HUGEVM,
+     .name = "file_backed_memory",
+     .builtin = "0",
+     .allowed = "a number of MiB, or 0",
+     .parse = parse_file_backed_memory},
+    {.section = HV_SECTION_HUGEVM,
+     .name = "memory_backing_dir",
+     .builtin = "",
+     .allowed = "an absolute path, without quotes and backslashes",
+     .parse = parse_memory_backing_dir},
 };
 
 const guint hv_settings_n_keys = G_N_ELEMENTS(hv_settings_keys);

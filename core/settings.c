@@ -60,6 +60,7 @@ void hv_settings_free(HvSettings *settings)
     g_array_unref(settings->reserved);
     g_ptr_array_unref(settings->origins);
     g_ptr_array_unref(settings->warnings);
+    g_free(settings->memory_backing_dir);
     g_free(settings);
 }
 

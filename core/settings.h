@@ -52,6 +52,8 @@ typedef struct {
     HvBindUnbound bind_unbound;
     gboolean handover_auto;   /* handover = auto | never */
     gboolean adapts_incoming; /* incoming_page_sizes = keep | adapt */
+    guint64 file_backed_kib;  /* file_backed_memory: what VMs' memory files may take; 0: no files */
+    char *memory_backing_dir; /* where libvirt makes them; NULL: where qemu.conf says */
     GPtrArray *origins;       /* HvSettingOrigin, in the order of the table of keys */
     GPtrArray *warnings;      /* char *: clashes that are no errors */
 } HvSettings;

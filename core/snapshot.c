@@ -46,6 +46,7 @@ void hv_snapshot_free(HvSnapshot *snapshot)
     g_clear_pointer(&snapshot->zones, g_array_unref);
     g_free(snapshot->zones_fault);
     g_clear_pointer(&snapshot->consumers, g_ptr_array_unref);
+    hv_memory_dir_free(snapshot->memory_dir);
     g_free(snapshot->arch);
     g_free(snapshot);
 }

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "memory-dir.h"
 #include "node-set.h"
 #include "platform.h"
 
@@ -58,6 +59,7 @@ typedef struct {
     GArray *distances;    /* guint, of topology.h: a row per node; empty: not read */
     /* no hugetlbfs of the default size; FALSE: there is one, or nobody has looked */
     gboolean lacks_default_mount;
+    HvMemoryDir *memory_dir; /* NULL: not looked at, as VMs' memory is not in files */
 } HvSnapshot;
 
 /*

@@ -359,7 +359,7 @@ HvOutcome *hv_lifecycle_claim(const HvAgent *agent, const HvVm *vm, GError **err
     gboolean is_open = hv_request_is_open(start.asked);
     if (!check_before_taking(&start, error) || (!is_open && !edit_xml(&start, error)))
         return NULL;
-    if (start.outcome->request->needs->len == 0)
+    if (!hv_request_takes_anything(start.outcome->request))
         return g_steal_pointer(&start.outcome);
     if (!take(&start, is_open ? edit_xml : NULL, error))
         return NULL;

@@ -75,7 +75,8 @@ static void print_row(const HvAgreement *row)
     } else {
         print_part("warned of", row->message);
     }
-    print_part("what to do", row->hint);
+    if (row->hint != NULL)
+        print_part("what to do", row->hint);
     print_part("why", row->reason);
 }
 
@@ -83,7 +84,8 @@ static void list_row(const HvAgreement *row)
 {
     gboolean refuses = row->effect == HV_AGREEMENT_REFUSES;
     printf("%s\t%s\t%s\t%s\t%s\n", row->id, refuses ? "refuses" : "warns",
-           refuses ? hv_error_code_name(row->code) : "", row->message, row->hint);
+           refuses ? hv_error_code_name(row->code) : "", row->message,
+           row->hint != NULL ? row->hint : "");
 }
 
 int main(int argc, char **argv)

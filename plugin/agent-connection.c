@@ -43,7 +43,7 @@ static virConnectPtr open_connection(const AgentLibvirt *libvirt)
     return NULL;
 }
 
-AgentLibvirt *agent_libvirt_open(const char *uri, AgentEvents *events)
+AgentLibvirt *agent_libvirt_open(const char *uri, const char *memory_dir, AgentEvents *events)
 {
     g_autoptr(AgentLibvirt) libvirt = g_new0(AgentLibvirt, 1);
     GError *error = NULL;
@@ -53,7 +53,7 @@ AgentLibvirt *agent_libvirt_open(const char *uri, AgentEvents *events)
     libvirt->uri = g_strdup(uri);
     if (uri == NULL) {
         agent_check_kvm();
-        libvirt->slot = agent_slot_take(&error);
+        libvirt->slot = agent_slot_take(memory_dir, &error);
         if (libvirt->slot == NULL) {
             agent_say_error(error);
             return NULL;

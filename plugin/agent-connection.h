@@ -10,8 +10,9 @@
 
 typedef struct AgentLibvirt AgentLibvirt;
 
-/* uri NULL: the embedded driver. NULL: it has been said why. */
-AgentLibvirt *agent_libvirt_open(const char *uri, AgentEvents *events);
+/* uri NULL: the embedded driver, with its memory files in memory_dir (NULL: wherever it likes).
+ * NULL: it has been said why. */
+AgentLibvirt *agent_libvirt_open(const char *uri, const char *memory_dir, AgentEvents *events);
 void agent_libvirt_close(AgentLibvirt *libvirt);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentLibvirt, agent_libvirt_close)
 

@@ -34,15 +34,18 @@ static gboolean make_directory(const char *path, GError **error)
     return FALSE;
 }
 
-static gboolean fill_slot(const char *directory, GError **error)
+static gboolean fill_slot(const char *directory, const char *memory_dir, GError **error)
 {
     g_autofree char *etc = g_strconcat(directory, "/etc", NULL);
     g_autofree char *conf = g_strconcat(etc, "/qemu.conf", NULL);
+    g_autofree char *text =
+        memory_dir != NULL ? g_strdup_printf(QEMU_CONF "memory_backing_dir = \"%s\"\n", memory_dir)
+                           : g_strdup(QEMU_CONF);
     return make_directory(directory, error) && make_directory(etc, error) &&
-           g_file_set_contents(conf, QEMU_CONF, -1, error);
+           g_file_set_contents(conf, text, -1, error);
 }
 
-AgentSlot *agent_slot_take(GError **error)
+AgentSlot *agent_slot_take(const char *memory_dir, GError **error)
 {
     if (!make_directory(PARENT, error) || !make_directory(SLOTS_DIRECTORY, error))
         return NULL;
@@ -51,7 +54,7 @@ AgentSlot *agent_slot_take(GError **error)
         g_autofree char *directory = g_strdup_printf(SLOTS_DIRECTORY "/%u", i);
         g_autoptr(GError) local = NULL;
         g_auto(HvFd) lock = slot_lock(directory, &local);
-        if (local != NULL || (lock >= 0 && !fill_slot(directory, &local))) {
+        if (local != NULL || (lock >= 0 && !fill_slot(directory, memory_dir, &local))) {
             g_propagate_error(error, g_steal_pointer(&local));
             return NULL;
         }

@@ -13,8 +13,9 @@ typedef struct {
     int lock;
 } AgentSlot;
 
-/* Ends what killed runs left (leftovers.h), then takes the first free slot. */
-AgentSlot *agent_slot_take(GError **error);
+/* Ends what killed runs left (leftovers.h), then takes the first free slot. memory_dir: where its
+ * driver makes memory files that are no huge pages; NULL: it may choose. */
+AgentSlot *agent_slot_take(const char *memory_dir, GError **error);
 
 /* Lets go; removes what the driver leaves in hugetlbfs mounts. */
 void agent_slot_free(AgentSlot *slot);

@@ -215,9 +215,13 @@ static int tell_launching(const AgentVm *vm)
 
 static HvProcess find_qemu(const AgentVm *vm)
 {
+    const HvMemoryDir *dir = vm->shared->memory_dir;
     gint64 pid = agent_libvirt_qemu_pid(vm->shared->libvirt, vm->name);
-    return pid != 0 ? hv_process_identify(vm->machine, pid)
-                    : hv_process_find_qemu(vm->machine, vm->uuid);
+    if (pid != 0)
+        return hv_process_identify(vm->machine, pid);
+    return dir != NULL && dir->real_path != NULL
+               ? hv_process_find_qemu_of_files(vm->machine, vm->uuid, dir->real_path)
+               : hv_process_find_qemu(vm->machine, vm->uuid);
 }
 
 int agent_vm_tell_started(AgentVm *vm)

@@ -5,6 +5,7 @@
 #include "agent-connection.h"
 #include "agent-signals.h"
 #include "agent.h"
+#include "memory-dir.h"
 
 #include "hugevm/plugin.h"
 
@@ -14,7 +15,8 @@ typedef struct {
     const struct hugevm_plugin *plugin;
     AgentSignals *signals;
     AgentEvents *events;
-    AgentLibvirt *libvirt; /* NULL until it is connected */
+    HvMemoryDir *memory_dir; /* of memory files; NULL: there are none, or not connected yet */
+    AgentLibvirt *libvirt;   /* NULL until it is connected */
 } AgentShared;
 
 typedef struct AgentVm AgentVm;

@@ -18,6 +18,7 @@
 #include "agent-vm.h"
 #include "error.h"
 #include "loader.h"
+#include "settings.h"
 
 typedef struct {
     AgentShared shared;
@@ -35,6 +36,7 @@ static void agent_clear(Agent *agent)
     agent_libvirt_close(agent->shared.libvirt);
     agent_events_free(agent->shared.events);
     agent_signals_free(agent->shared.signals);
+    hv_memory_dir_free(agent->shared.memory_dir);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Agent, agent_clear)
 
@@ -85,9 +87,22 @@ static int refuse_twins(const Agent *agent)
     return EXIT_DONE;
 }
 
+/* Where memory files are, for this host as for the driver of a run; NULL: there are none. */
+static HvMemoryDir *find_memory_dir(const AgentRun *run)
+{
+    g_autoptr(HvRoot) root = hv_root_new(run->root);
+    g_autoptr(HvSettings) settings =
+        hv_settings_load(root, (const char *const *)run->conf_files, NULL);
+    return settings != NULL && settings->enabled && settings->file_backed_kib > 0
+               ? hv_memory_dir_read(root, settings->memory_backing_dir)
+               : NULL;
+}
+
 static int connect_libvirt(Agent *agent)
 {
-    agent->shared.libvirt = agent_libvirt_open(agent->shared.run->uri, agent->shared.events);
+    agent->shared.memory_dir = find_memory_dir(agent->shared.run);
+    const char *path = agent->shared.memory_dir != NULL ? agent->shared.memory_dir->path : NULL;
+    agent->shared.libvirt = agent_libvirt_open(agent->shared.run->uri, path, agent->shared.events);
     if (agent->shared.libvirt == NULL)
         return EXIT_SYSTEM;
     if (!agent_signals_came(agent->shared.signals))

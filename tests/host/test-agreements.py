@@ -163,7 +163,7 @@ def broken_rows(plan):
             else:
                 texts = []
         else:
-            end = f"{end}: {row['hint']}"
+            end = f"{end}: {row['hint']}" if row["hint"] else end
             texts = plan["warnings"]
         for text in texts:
             if text.startswith(begin) and text.endswith(end):

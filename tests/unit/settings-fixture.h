@@ -106,5 +106,7 @@ static inline void assert_built_in_values(const HvSettings *settings)
     g_assert_false(settings->drop_caches);
     g_assert_true(settings->compact);
     g_assert_cmpint(settings->demote, ==, HV_DEMOTE_OWN);
+    g_assert_cmpuint(settings->file_backed_kib, ==, 0);
+    g_assert_null(settings->memory_backing_dir);
     g_assert_cmpuint(settings->warnings->len, ==, 0);
 }

@@ -253,7 +253,9 @@ static void test_every_key_has_one_origin(void)
                                         "demote",
                                         "bind_unbound",
                                         "handover",
-                                        "incoming_page_sizes"};
+                                        "incoming_page_sizes",
+                                        "file_backed_memory",
+                                        "memory_backing_dir"};
     g_autoptr(HvSettings) settings = hv_settings_new();
     g_assert_cmpuint(settings->origins->len, ==, G_N_ELEMENTS(names));
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {

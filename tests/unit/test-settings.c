@@ -97,6 +97,31 @@ static void test_bad_choices_are_refused(void)
     assert_bad_value("hugevm", "incoming_page_sizes", "true", "keep or adapt");
 }
 
+static void test_file_backed_memory_is_in_mib(void)
+{
+    g_autoptr(HvSettings) settings = load_text("[hugevm]\nfile_backed_memory = 1048576\n");
+    g_assert_cmpuint(settings->file_backed_kib, ==, (guint64)1048576 * 1024);
+    g_assert_null(settings->memory_backing_dir);
+}
+
+static void test_bad_file_backed_memory_is_refused(void)
+{
+    static const char allowed[] = "a number of MiB, or 0";
+    assert_bad_value("hugevm", "file_backed_memory", "-1", allowed);
+    assert_bad_value("hugevm", "file_backed_memory", "4G", allowed);
+    assert_bad_value("hugevm", "file_backed_memory", "yes", allowed);
+    assert_bad_value("hugevm", "file_backed_memory", "17592186044416", allowed); /* 2^64 bytes */
+}
+
+static void test_memory_backing_dir_is_an_absolute_path(void)
+{
+    static const char allowed[] = "an absolute path, without quotes and backslashes";
+    g_autoptr(HvSettings) settings = load_text("[hugevm]\nmemory_backing_dir = /srv//vm ram/\n");
+    g_assert_cmpstr(settings->memory_backing_dir, ==, "/srv/vm ram");
+    assert_bad_value("hugevm", "memory_backing_dir", "srv/ram", allowed);
+    assert_bad_value("hugevm", "memory_backing_dir", "/srv/\"ram\"", allowed);
+}
+
 static void test_demote_words(void)
 {
     g_autoptr(HvSettings) never = load_text("[hugevm]\ndemote=never\n");
@@ -338,7 +363,7 @@ static void test_unknown_key_is_refused_with_the_known_ones(void)
                    ":3: there is no key 'frobnicate' in [hugevm]; known: enabled, reserved, "
                    "strict_page_size, shared_memory, host_memory_floor, "
                    "allocation_timeout, hook_timeout, drop_caches, compact, demote, bind_unbound, "
-                   "handover, incoming_page_sizes",
+                   "handover, incoming_page_sizes, file_backed_memory, memory_backing_dir",
                    NULL);
 }
 
@@ -446,6 +471,9 @@ static void add_value_tests(void)
     ADD(other_words_are_no_booleans);
     ADD(bad_value_of_vdsm_key_is_refused);
     ADD(bad_choices_are_refused);
+    ADD(file_backed_memory_is_in_mib);
+    ADD(bad_file_backed_memory_is_refused);
+    ADD(memory_backing_dir_is_an_absolute_path);
     ADD(demote_words);
     ADD(floor_forms);
     ADD(bad_floors_are_refused);
