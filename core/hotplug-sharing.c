@@ -2,8 +2,8 @@
 /*
  * Devices other than memory, of a VM that runs. They take no pages; but one whose other side has to
  * map the guest's memory cannot work where that is private, and it is private or shared from the
- * start of the VM to its end. libvirt 9.0 plugs a vhostuser interface all the same, and the guest
- * sees a card without a link. Of a VM without claim nothing is known, and nothing is said.
+ * start of the VM to its end. libvirt 9.0 plugs a vhostuser interface all the same, without a
+ * word, and it moves no packet. Of a VM without claim nothing is known, and nothing is said.
  */
 #include "lifecycle-private.h"
 

@@ -9,8 +9,8 @@ import sys
 
 from harness import DYNAMIC, STATIC, check, free, holds, pools, pools_become, same, set_total, total
 from vdsm_host import (
-    ELEMENT, HUGE, LIBVIRT_HOOK, NEED, Vm, claimed, is_one_line, libvirtd, silent, vdsm, without,
-    main)
+    ELEMENT, HUGE, LIBVIRT_HOOK, NEED, PASSED, REFUSED, Vm, claimed, is_one_line, libvirtd,
+    other_sudo, silent, vdsm, without, main)
 from vdsm_runner import HookError
 
 # room for DIMMs, which takes a guest cell
@@ -244,6 +244,35 @@ def plug_fails(bench):
     silent(vm.runner)
 
 
+def devices_that_share(bench):
+    """a vhostuser NIC or disk is refused to a VM with private memory, without sudo, and to no other"""
+    devices = {"nic": "<interface type='vhostuser'><mac address='52:54:00:00:00:07'/></interface>",
+               "disk": "<disk type='vhostuser'><target dev='vdb'/></disk>"}
+    names = {"nic": "(MAC '52:54:00:00:00:07')", "disk": "(target 'vdb')"}
+    runner, plugged = vdsm(bench), []
+    vm = Vm(bench, runner, {"hugepages": "2048"})
+    shared = Vm(bench, runner, {"hugepages": "2048", "hugepages_shared": "true"})
+    other = Vm(bench, runner)
+    for one in (vm, shared, other):
+        one.before_vm_start()
+    with other_sudo("echo sudo is asked >&2; exit 1"):
+        for kind, device in devices.items():
+            try:
+                vm.plug_device(kind, device, lambda xml: check(False, "it is plugged"))
+                check(False, "the plug is not refused")
+            except HookError as error:
+                is_one_line(str(error))
+                holds(str(error), names[kind], vm.uuid, "is private", "hugepages_shared=true")
+            for one in (shared, other):
+                one.plug_device(kind, device, plugged.append)
+        vm.plug_device("nic", "<interface type='bridge'/>", plugged.append)
+    same(len(plugged), 5, "devices that are plugged")
+    same([status for _, status, _ in runner.log if status != PASSED], [REFUSED] * 2, "refusals")
+    for one in (vm, shared):
+        one.destroy()
+    same(bench.claims(), [], "claims")
+
+
 def plug_of_others(bench):
     """memory of a VM that has no claim is plugged as if hugevm were not there"""
     before = pools()
@@ -260,5 +289,5 @@ if __name__ == "__main__":
     sys.exit(main([
         saved_and_restored, leaves_by_migration, start_to_come, comes_in, does_not_come_in,
         saved_larger, saved_smaller, saved_without, saved_with, saved_too_large, plugged,
-        not_enough_to_plug, plug_fails, plug_of_others,
+        not_enough_to_plug, plug_fails, devices_that_share, plug_of_others,
     ]))
