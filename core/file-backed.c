@@ -9,6 +9,7 @@
  */
 #include "file-backed.h"
 
+#include "error.h"
 #include "page-size.h"
 
 gboolean hv_domain_is_file_backed(const HvDomain *domain)
@@ -45,6 +46,27 @@ void hv_build_files(HvBuild *build)
                       "no file system is mounted for the memory files of VMs in %s: they fill the "
                       "host's root file system",
                       dir->path);
+}
+
+gboolean hv_files_check_incoming(const HvSettings *settings, const HvDomain *domain, GError **error)
+{
+    gboolean is_host_in_files = settings->file_backed_kib > 0;
+    g_autofree char *name = hv_quote(domain->name);
+    if (is_host_in_files && !hv_domain_is_file_backed(domain)) {
+        hv_set_error(error, HV_ERROR_CONFLICT, "take it to a host without file_backed_memory",
+                     "VM %s comes with memory that is not in files, but this host keeps the "
+                     "memory of all VMs there (file_backed_memory)",
+                     name);
+        return FALSE;
+    }
+    if (!is_host_in_files && hv_domain_says_files(domain)) {
+        hv_set_error(error, HV_ERROR_CONFLICT, "take it to a host with file_backed_memory",
+                     "VM %s comes with its memory in files, but this host has no "
+                     "file_backed_memory: nothing says that there is room for them",
+                     name);
+        return FALSE;
+    }
+    return TRUE;
 }
 
 /* ---- agreements */

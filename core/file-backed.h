@@ -24,6 +24,13 @@ void hv_build_files(HvBuild *build);
 /* Is all memory of the domain in files of libvirt's directory, without huge pages? */
 gboolean hv_domain_is_file_backed(const HvDomain *domain);
 
+/*
+ * Has a VM without huge pages that comes from another host its memory where this host's VMs have
+ * theirs? HV_ERROR_CONFLICT: no, and on its way that cannot be changed.
+ */
+gboolean hv_files_check_incoming(const HvSettings *settings, const HvDomain *domain,
+                                 GError **error);
+
 /* For agreements.c: what is found, newly allocated, or NULL. */
 char *hv_files_find_device_pages(const HvBuild *build);
 char *hv_files_find_hugepages(const HvBuild *build);

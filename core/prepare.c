@@ -283,28 +283,6 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
            (request->refusal != NULL || check_mounts(start, error));
 }
 
-/* Neither this host's accounting nor its disks are made for a VM whose memory is elsewhere than the
- * host's other VMs have theirs; and on its way a VM's memory cannot be moved. */
-static gboolean check_incoming(const HvStart *start, GError **error)
-{
-    gboolean is_host_in_files = start->settings->file_backed_kib > 0;
-    gboolean is_coming = start->vm->is_incoming && !start->vm->is_restored;
-    g_autofree char *name = hv_quote(start->domain->name);
-    if (is_coming && is_host_in_files && !hv_domain_is_file_backed(start->domain))
-        hv_set_error(error, HV_ERROR_CONFLICT, "migrate it to a host without file_backed_memory",
-                     "VM %s comes from a host that does not keep its memory in files, but this "
-                     "host keeps the memory of all VMs there (file_backed_memory)",
-                     name);
-    else if (is_coming && !is_host_in_files && hv_domain_says_files(start->domain))
-        hv_set_error(error, HV_ERROR_CONFLICT, "migrate it to a host with file_backed_memory",
-                     "VM %s comes with its memory in files, but this host has no "
-                     "file_backed_memory, and no file system for them",
-                     name);
-    else
-        return TRUE;
-    return FALSE;
-}
-
 /*
  * A VM without huge pages concerns us on a host with file_backed_memory only. Settings that cannot
  * be read do not keep it from starting: whether they say so nobody knows.
@@ -313,7 +291,8 @@ static gboolean prepare_normal(HvStart *start, HvProperties *properties, GError 
 {
     start->settings = load_settings(start, NULL);
     gboolean is_on = start->settings != NULL && start->settings->enabled;
-    if (is_on && !check_incoming(start, error))
+    gboolean is_coming = start->vm->is_incoming && !start->vm->is_restored;
+    if (is_on && is_coming && !hv_files_check_incoming(start->settings, start->domain, error))
         return FALSE;
     gboolean is_in_files = is_on && start->settings->file_backed_kib > 0;
     if (is_in_files && (!start->vm->cannot_edit || hv_domain_is_file_backed(start->domain)))

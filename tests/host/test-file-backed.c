@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The life of VMs whose memory is in files: no pool is touched, and the ledger is right. */
+#include "vm-fixture.h"
+
+#include "error.h"
+
+#define FILES_DIR "/srv/ram"
+#define OTHER_SETTINGS "file /etc/hugevm/hugevm.conf [hugevm]\\nenabled = true\\n"
+#define FILES                                                                                      \
+    "file /etc/hugevm/hugevm.conf [hugevm]\\nfile_backed_memory = 1024\\nmemory_backing_dir = "    \
+    "" FILES_DIR "\\n"
+#define ADAPT "incoming_page_sizes = adapt\\n"
+#define PLACE "\nfile " FILES_DIR "/lost+found \n"
+#define IN_FILES                                                                                   \
+    "<memoryBacking><source type='file'/><access mode='shared'/><allocation mode='immediate'/>"    \
+    "</memoryBacking>"
+
+static void files_host_init(Host *host, const char *conf)
+{
+    g_autofree char *spec = g_strconcat(TWO_NODES, conf, PLACE, NULL);
+    fake_init(spec);
+    host->agent = new_agent(1000);
+}
+
+static char *xml_of(const char *uuid, guint mib, const char *more)
+{
+    return g_strdup_printf("<domain type='kvm'><name>vm</name><uuid>%s</uuid>"
+                           "<memory unit='MiB'>%u</memory>%s</domain>",
+                           uuid, mib, more);
+}
+
+typedef enum { PLAIN = 0, INCOMING = 1, RESTORED = 2, NO_EDIT = 4 } How;
+
+static HvOutcome *start_vm(const Host *host, const char *xml, How how, GError **error)
+{
+    HvVm vm = {.xml = xml, .xml_bytes = strlen(xml), .cannot_edit = (how & NO_EDIT) != 0};
+    return how & INCOMING   ? hv_lifecycle_claim_incoming(host->agent, &vm, error)
+           : how & RESTORED ? hv_lifecycle_claim_restored(host->agent, &vm, error)
+                            : hv_lifecycle_claim(host->agent, &vm, error);
+}
+
+static guint64 claim_files(const Host *host, const char *uuid, guint mib)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = xml_of(uuid, mib, "");
+    g_autoptr(HvOutcome) outcome = start_vm(host, xml, PLAIN, &error);
+    g_assert_no_error(error);
+    g_assert_true(outcome->xml_changed);
+    g_assert_nonnull(strstr(outcome->xml, "<source type='file'/>"));
+    return outcome->generation;
+}
+
+static void assert_start_fails(const Host *host, const char *xml, How how, HvErrorCode code,
+                               const char *said)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_null(start_vm(host, xml, how, &error));
+    g_assert_error(error, HV_ERROR, (gint)code);
+    g_test_message("%s", error->message);
+    g_assert_nonnull(strstr(error->message, said));
+}
+
+/* A QEMU that maps files of so many MiB, of which it has touched some. */
+static void set_qemu_in_files(gint64 pid, const char *uuid, guint mib, guint touched_mib)
+{
+    g_autofree char *maps = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/maps", pid);
+    g_autofree char *status = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/status", pid);
+    set_qemu(pid, uuid);
+    tree_printf(fake.directory, status,
+                "Name:\tqemu\nUid:\t107\t107\nRssFile:\t%u kB\nRssShmem:\t0 kB\n"
+                "HugetlbPages:\t0 kB\n",
+                touched_mib * 1024);
+    guint64 end = 0x7f0000000000 + ((guint64)mib << 20);
+    tree_printf(fake.directory, maps,
+                "7e0000000000-7e0000200000 r--p 00000000 08:01 11 /usr/bin/qemu\n"
+                "7f0000000000-%" G_GINT64_MODIFIER "x rw-s 00000000 08:02 42 " FILES_DIR
+                "/libvirt/qemu/1-vm/pc.ram\n",
+                end);
+}
+
+static guint64 claimed_mib(const char *uuid)
+{
+    g_autoptr(HvLedger) ledger = read_ledger();
+    const HvClaim *claim = hv_ledger_claim(ledger, uuid);
+    return claim != NULL ? claim->file_kib / 1024 : 0;
+}
+
+static guint n_claims(void)
+{
+    g_autoptr(HvLedger) ledger = read_ledger();
+    return ledger->claims->len;
+}
+
+static void a_life_ends_where_it_began(void)
+{
+    g_auto(Host) host = {0};
+    files_host_init(&host, FILES);
+    guint64 generation = claim_files(&host, UUID_A, 600);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 600);
+    g_assert_true(tell(hv_lifecycle_launching, host.agent, UUID_A, generation, 0));
+    set_qemu_in_files(2000, UUID_A, 600, 600);
+    g_assert_true(tell(hv_lifecycle_started, host.agent, UUID_A, generation, 0));
+    g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_RUNNING);
+    end_process(2000);
+    g_assert_true(tell(hv_lifecycle_gone, host.agent, UUID_A, generation, 0));
+    g_assert_cmpuint(n_claims(), ==, 0);
+    g_assert_cmpuint(fake.n_writes, ==, 0);
+    assert_untouched();
+}
+
+static void there_is_no_overcommit(void)
+{
+    g_auto(Host) host = {0};
+    files_host_init(&host, FILES);
+    claim_files(&host, UUID_A, 600);
+    g_autofree char *xml = xml_of(UUID_B, 425, "");
+    assert_start_fails(&host, xml, PLAIN, HV_ERROR_SHORTAGE,
+                       "VM 'vm' wants 425 MiB in files of " FILES_DIR ": 424 MiB available");
+    claim_files(&host, UUID_B, 424);
+    claim_files(&host, UUID_B, 400); /* again: its own first claim does not count */
+    g_assert_cmpuint(claimed_mib(UUID_B), ==, 400);
+}
+
+static void whoever_dies_leaves_no_claim(void)
+{
+    g_auto(Host) host = {0};
+    files_host_init(&host, FILES);
+    claim_files(&host, UUID_A, 600);
+    set_qemu_in_files(2000, UUID_A, 600, 600);
+    end_process(1000); /* the agent, without a word */
+    g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
+    g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_RUNNING); /* its QEMU was seen */
+    end_process(2000);
+    g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
+    g_assert_cmpuint(n_claims(), ==, 0);
+}
+
+static void a_qemu_that_still_allocates_is_not_seen_to_run(void)
+{
+    g_auto(Host) host = {0};
+    files_host_init(&host, FILES);
+    claim_files(&host, UUID_A, 600);
+    set_qemu_in_files(2000, UUID_A, 600, 599);
+    g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
+    g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_CLAIMED);
+}
+
+static void a_command_line_alone_keeps_no_claim(void)
+{
+    g_auto(Host) host = {0};
+    files_host_init(&host, FILES);
+    claim_files(&host, UUID_A, 600);
+    set_qemu(2000, UUID_A); /* it has no file of the directory */
+    end_process(1000);
+    g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
+    g_assert_cmpuint(n_claims(), ==, 0);
+}
+
+/* ---- memory devices */
+
+#define DIMM                                                                                       \
+    "<memory model='dimm'><target><size unit='MiB'>%u</size><node>0</node></target></memory>"
+
+static gboolean plug(const Host *host, const char *uuid, guint mib, GError **error)
+{
+    g_autofree char *xml = g_strdup_printf(DIMM, mib);
+    const HvVmRef vm = {.uuid = uuid};
+    const HvPlug device = {.xml = xml, .xml_bytes = strlen(xml)};
+    g_autoptr(HvOutcome) outcome = hv_lifecycle_plug(host->agent, &vm, &device, error);
+    return outcome != NULL;
+}
+
+static void plug_ended(const Host *host, const char *uuid, guint mib, HvPlugEnd end)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = g_strdup_printf(DIMM, mib);
+    const HvVmRef vm = {.uuid = uuid};
+    const HvPlug device = {.xml = xml, .xml_bytes = strlen(xml)};
+    hv_lifecycle_plug_ended(host->agent, &vm, &device, end, &error);
+    g_assert_no_error(error);
+}
+
+static void run_a(Host *host, guint mib)
+{
+    files_host_init(host, FILES);
+    guint64 generation = claim_files(host, UUID_A, mib);
+    set_qemu_in_files(2000, UUID_A, mib, mib);
+    g_assert_true(tell(hv_lifecycle_started, host->agent, UUID_A, generation, 0));
+}
+
+static void a_dimm_is_claimed_and_becomes_its_vms(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    run_a(&host, 600);
+    g_assert_true(plug(&host, UUID_A, 400, &error));
+    g_assert_cmpuint(n_claims(), ==, 2);
+    g_assert_false(plug(&host, UUID_A, 30, &error)); /* 24 MiB are left */
+    g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
+    set_qemu_in_files(2000, UUID_A, 1000, 1000);
+    plug_ended(&host, UUID_A, 400, HV_PLUG_DONE);
+    g_assert_cmpuint(n_claims(), ==, 1);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 1000);
+    set_qemu_in_files(2000, UUID_A, 600, 600);
+    plug_ended(&host, UUID_A, 400, HV_PLUG_UNDONE);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 600);
+}
+
+static void a_dimm_that_cannot_be_plugged_is_let_go_of(void)
+{
+    g_auto(Host) host = {0};
+    run_a(&host, 600);
+    g_assert_true(plug(&host, UUID_A, 400, NULL));
+    plug_ended(&host, UUID_A, 400, HV_PLUG_FAILED);
+    g_assert_cmpuint(n_claims(), ==, 1);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 600);
+}
+
+static void a_dimm_that_nobody_reports_is_seen(void)
+{
+    g_auto(Host) host = {0};
+    run_a(&host, 600);
+    set_qemu_in_files(2000, UUID_A, 664, 664);
+    g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 664);
+}
+
+/* ---- who may not be edited, who comes from elsewhere */
+
+static void assert_passes(const Host *host, const char *xml, How how, const char *warning)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(HvOutcome) outcome = start_vm(host, xml, how, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(outcome->generation, ==, 0);
+    g_assert_cmpstr(outcome->xml, ==, xml);
+    if (warning == NULL)
+        g_assert_cmpuint(outcome->warnings->len, ==, 0);
+    else
+        g_assert_nonnull(strstr(g_ptr_array_index(outcome->warnings, 0), warning));
+    g_assert_false(tree_has(fake.directory, "/run/hugevm"));
+}
+
+static void what_cannot_be_edited_is_claimed_if_it_says_files(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    files_host_init(&host, FILES);
+    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    assert_passes(&host, plain, NO_EDIT, "but the domain XML does not say so");
+    g_autofree char *part =
+        xml_of(UUID_A, 64, "<memoryBacking><source type='file'/></memoryBacking>");
+    assert_start_fails(&host, part, NO_EDIT, HV_ERROR_CONFLICT, "says only a part of what");
+    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    g_autoptr(HvOutcome) outcome = start_vm(&host, files, NO_EDIT, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(outcome->xml, ==, files);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 64);
+}
+
+static void huge_pages_are_refused_and_take_none(void)
+{
+    g_auto(Host) host = {0};
+    files_host_init(&host, FILES);
+    g_autofree char *xml = vm_xml(UUID_A, 20, 0);
+    assert_start_fails(&host, xml, PLAIN, HV_ERROR_CONFLICT, "VM 'vm' asks for huge pages, but");
+    assert_start_fails(&host, xml, NO_EDIT, HV_ERROR_CONFLICT, "VM 'vm' asks for huge pages, but");
+    g_assert_cmpuint(fake.n_writes, ==, 0);
+    g_assert_false(tree_has(fake.directory, "/run/hugevm"));
+}
+
+static void settings_that_cannot_be_read_stop_no_vm(void)
+{
+    g_auto(Host) host = {0};
+    files_host_init(&host, FILES "no key\\n");
+    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    assert_passes(&host, plain, PLAIN, NULL);
+    assert_passes(&host, files, INCOMING, NULL);
+}
+
+static void who_comes_must_have_its_memory_where_the_host_has(void)
+{
+    g_auto(Host) host = {0};
+    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    files_host_init(&host, FILES);
+    assert_start_fails(&host, plain, INCOMING, HV_ERROR_CONFLICT,
+                       "comes with memory that is not in files, but this host");
+    g_autoptr(HvOutcome) outcome = start_vm(&host, files, INCOMING, NULL);
+    g_assert_nonnull(outcome);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 64);
+}
+
+static void who_comes_in_files_to_another_host_is_refused(void)
+{
+    g_auto(Host) host = {0};
+    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    g_autofree char *shared = xml_of(
+        UUID_A, 64, "<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>");
+    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    files_host_init(&host, OTHER_SETTINGS);
+    assert_start_fails(&host, files, INCOMING, HV_ERROR_CONFLICT,
+                       "comes with its memory in files, but this host has no");
+    assert_passes(&host, files, PLAIN, NULL);
+    assert_passes(&host, files, RESTORED, NULL);
+    assert_passes(&host, plain, INCOMING, NULL);
+    assert_passes(&host, shared, INCOMING, NULL); /* as virtiofs has it, on any host */
+}
+
+static HvOutcome *adapt(const Host *host, const char *xml, GError **error)
+{
+    const HvVm vm = {.xml = xml, .xml_bytes = strlen(xml)};
+    return hv_lifecycle_adapt_incoming(host->agent, &vm, error);
+}
+
+static void an_incoming_xml_is_adapted_where_that_is_wanted(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    files_host_init(&host, FILES ADAPT);
+    g_autoptr(HvOutcome) outcome = adapt(&host, plain, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(outcome->xml, ==, files);
+    g_autoptr(HvOutcome) same = adapt(&host, files, &error);
+    g_assert_no_error(error);
+    g_assert_false(same->xml_changed);
+}
+
+static void an_incoming_xml_is_refused_where_it_is_kept(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    files_host_init(&host, FILES);
+    g_assert_null(adapt(&host, plain, &error));
+    g_assert_error(error, HV_ERROR, HV_ERROR_CONFLICT);
+}
+
+#define ADD(test) g_test_add_func("/file-backed/" #test, test)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD(a_life_ends_where_it_began);
+    ADD(there_is_no_overcommit);
+    ADD(whoever_dies_leaves_no_claim);
+    ADD(a_qemu_that_still_allocates_is_not_seen_to_run);
+    ADD(a_command_line_alone_keeps_no_claim);
+    ADD(a_dimm_is_claimed_and_becomes_its_vms);
+    ADD(a_dimm_that_cannot_be_plugged_is_let_go_of);
+    ADD(a_dimm_that_nobody_reports_is_seen);
+    ADD(what_cannot_be_edited_is_claimed_if_it_says_files);
+    ADD(huge_pages_are_refused_and_take_none);
+    ADD(settings_that_cannot_be_read_stop_no_vm);
+    ADD(who_comes_must_have_its_memory_where_the_host_has);
+    ADD(who_comes_in_files_to_another_host_is_refused);
+    ADD(an_incoming_xml_is_adapted_where_that_is_wanted);
+    ADD(an_incoming_xml_is_refused_where_it_is_kept);
+    return g_test_run();
+}
