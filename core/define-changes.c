@@ -88,5 +88,7 @@ GPtrArray *hv_define_changes(const HvDoc *before, const HvDoc *after)
     note_change(changes, "memory", sharing_in_words(before->domain),
                 sharing_in_words(after->domain));
     note_words(changes, "host nodes", was.numatune, is.numatune);
+    note_change(changes, "memory in files", was.files != NULL ? was.files : "no",
+                is.files != NULL ? is.files : "no");
     return changes;
 }

@@ -297,7 +297,7 @@ static void warn_of_properties(const Define *define, const HvDoc *after)
                  "by each hugevmctl set");
     else if (is_open && is.pages != NULL)
         add_text(define->warnings, "the page sizes that the domain XML names stay as they are");
-    if (define->properties->shared == HV_SHARED_YES && is.pages == NULL)
+    if (define->properties->shared == HV_SHARED_YES && is.pages == NULL && is.files == NULL)
         add_text(define->warnings, "the property shared has no effect without huge pages");
 }
 
@@ -327,7 +327,7 @@ static gboolean check_off(const Define *define, const HvDoc *after, GError **err
 static gboolean same_added(HvAdded a, HvAdded b)
 {
     gboolean is_same = g_strcmp0(a.pages, b.pages) == 0 && g_strcmp0(a.shared, b.shared) == 0 &&
-                       g_strcmp0(a.numatune, b.numatune) == 0;
+                       g_strcmp0(a.numatune, b.numatune) == 0 && g_strcmp0(a.files, b.files) == 0;
     hv_added_clear(&a);
     hv_added_clear(&b);
     return is_same;

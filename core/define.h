@@ -11,6 +11,7 @@
 typedef struct {
     const char *hugepages;   /* a size, large, any; "off", "" or 0: none. NULL: as it stands */
     const char *shared;      /* a boolean; auto or "": not set. NULL: as it stands */
+    HvVersions versions;     /* of what will start the VM */
     gboolean replaces_pages; /* the XML's page size for the whole guest gives way */
     HvVersions versions;     /* of what the text is for */
 } HvWish;

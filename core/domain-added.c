@@ -33,12 +33,14 @@ void hv_added_clear(HvAdded *added)
     g_free(added->pages);
     g_free(added->shared);
     g_free(added->numatune);
+    g_free(added->files);
     *added = (HvAdded){0};
 }
 
 gboolean hv_added_is_empty(const HvAdded *added)
 {
-    return added->pages == NULL && added->shared == NULL && added->numatune == NULL;
+    return added->pages == NULL && added->shared == NULL && added->numatune == NULL &&
+           added->files == NULL;
 }
 
 gboolean hv_added_is_by_cell(const HvAdded *added)
@@ -135,9 +137,48 @@ static char *describe_numatune(const HvDoc *doc)
     return g_strdup_printf("%s %s", mode, nodeset);
 }
 
+/* Elements of <memoryBacking> as back_by_files writes them. */
+static const struct {
+    const char *name;
+    const char *attribute; /* its only one; NULL: it has none */
+    const char *value;
+} file_elements[] = {
+    {"source", "type", "file"},
+    {"access", "mode", "shared"},
+    {"allocation", "mode", "immediate"},
+    {"discard", NULL, NULL},
+};
+
+/* The element, if it is as we would write it; NULL: it is another's, or there is none. */
+static xmlNode *file_element(const HvDoc *doc, guint i)
+{
+    xmlNode *node = hv_dom_child(child_of_domain(doc, "memoryBacking"), file_elements[i].name);
+    if (node == NULL || node->children != NULL)
+        return NULL;
+    if (file_elements[i].attribute == NULL)
+        return node->properties == NULL ? node : NULL;
+    gboolean is_ours =
+        node->properties != NULL && node->properties->next == NULL &&
+        hv_dom_attribute_is(node, file_elements[i].attribute, file_elements[i].value);
+    return is_ours ? node : NULL;
+}
+
+/* Without <source type='file'/> the others belong to something else. */
+static char *describe_files(const HvDoc *doc)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+    if (doc->domain->traits.source != HV_SOURCE_FILE)
+        return NULL;
+    for (guint i = 0; i < G_N_ELEMENTS(file_elements); i++)
+        if (file_element(doc, i) != NULL)
+            g_string_append_printf(out, "%s%s", out->len > 0 ? " " : "", file_elements[i].name);
+    return out->len > 0 ? g_strdup(out->str) : NULL;
+}
+
 HvAdded hv_added_describe(const HvDoc *doc)
 {
-    return (HvAdded){describe_pages(doc), describe_shared(doc), describe_numatune(doc)};
+    return (HvAdded){describe_pages(doc), describe_shared(doc), describe_numatune(doc),
+                     describe_files(doc)};
 }
 
 static char *newly_shared(const HvDoc *before, const HvDoc *after)
@@ -159,11 +200,24 @@ static char *if_other(char *now, const char *was)
     return now;
 }
 
+/* Words that the other text has not; it may have them for something else. */
+static char *new_file_elements(const HvDoc *before, const HvDoc *after)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+    if (after->domain->traits.source != HV_SOURCE_FILE)
+        return NULL;
+    for (guint i = 0; i < G_N_ELEMENTS(file_elements); i++)
+        if (file_element(after, i) != NULL && file_element(before, i) == NULL)
+            g_string_append_printf(out, "%s%s", out->len > 0 ? " " : "", file_elements[i].name);
+    return g_strdup(out->len > 0 ? out->str : NULL);
+}
+
 HvAdded hv_added_between(const HvDoc *before, const HvDoc *after)
 {
     g_auto(HvAdded) was = hv_added_describe(before);
     return (HvAdded){if_other(describe_pages(after), was.pages), newly_shared(before, after),
-                     if_other(describe_numatune(after), was.numatune)};
+                     if_other(describe_numatune(after), was.numatune),
+                     new_file_elements(before, after)};
 }
 
 /* ---- taking it out */
@@ -253,6 +307,16 @@ static void take_out_sharing(const char *shared, const HvDoc *doc, GHashTable *c
     }
 }
 
+static void take_out_files(const char *files, const HvDoc *doc, GHashTable *cuts)
+{
+    g_auto(GStrv) words = g_strsplit(files, " ", -1);
+    for (guint i = 0; i < G_N_ELEMENTS(file_elements); i++) {
+        xmlNode *node = file_element(doc, i);
+        if (node != NULL && g_strv_contains((const char *const *)words, file_elements[i].name))
+            g_hash_table_add(cuts, node);
+    }
+}
+
 void hv_added_take_out(const HvAdded *added, const HvDoc *doc, GHashTable *cuts, HvSplices *splices)
 {
     g_auto(HvAdded) now = hv_added_describe(doc);
@@ -260,6 +324,8 @@ void hv_added_take_out(const HvAdded *added, const HvDoc *doc, GHashTable *cuts,
         g_hash_table_add(cuts, hugepages_of(doc));
     if (added->numatune != NULL && g_strcmp0(added->numatune, now.numatune) == 0)
         g_hash_table_add(cuts, child_of_domain(doc, "numatune"));
+    if (added->files != NULL)
+        take_out_files(added->files, doc, cuts);
     if (added->shared != NULL)
         take_out_sharing(added->shared, doc, cuts, splices);
 }

@@ -24,6 +24,7 @@ typedef struct {
     char *pages;    /* "default" for a bare <hugepages/>, "2048", "1048576:0-1 2048:2" by cell */
     char *shared;   /* "access", or the cells with memAccess='shared' as "0-1" */
     char *numatune; /* "strict 1"; "other" for more than one <memory> can say */
+    char *files;    /* what there is of "source access allocation discard" for memory in files */
 } HvAdded;
 
 void hv_added_clear(HvAdded *added);

@@ -72,7 +72,7 @@ HvAdded hv_metadata_added(const HvDoc *doc)
         return (HvAdded){0};
     const xmlNode *note = own_child(own, "added");
     return (HvAdded){hv_dom_attribute(note, "pages"), hv_dom_attribute(note, "shared"),
-                     hv_dom_attribute(note, "numatune")};
+                     hv_dom_attribute(note, "numatune"), hv_dom_attribute(note, "files")};
 }
 
 /* ---- what is to change */
@@ -127,6 +127,7 @@ static void add_note(Edit *e, const HvAdded *added)
     append_attribute(out, "pages", added->pages);
     append_attribute(out, "shared", added->shared);
     append_attribute(out, "numatune", added->numatune);
+    append_attribute(out, "files", added->files);
     g_ptr_array_add(e->news, g_string_free(out, FALSE));
 }
 
@@ -292,6 +293,7 @@ static gboolean check_result(const Edit *e, const HvMetadataEdit *edit, const Hv
                        says(&edited, shared_names, edit->shared);
     const HvDomainEdit mask = {.add_hugepages_kib = e->gone.pages != NULL ? 1 : 0,
                                .make_shared = e->gone.shared != NULL,
+                               .back_by_files = e->gone.files != NULL,
                                .bind = e->gone.numatune != NULL ? &any_binding : NULL};
     prune_own(original);
     prune_own(edited.dom);
