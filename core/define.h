@@ -13,7 +13,6 @@ typedef struct {
     const char *shared;      /* a boolean; auto or "": not set. NULL: as it stands */
     HvVersions versions;     /* of what will start the VM */
     gboolean replaces_pages; /* the XML's page size for the whole guest gives way */
-    HvVersions versions;     /* of what the text is for */
 } HvWish;
 
 /* HV_ERROR_PROPERTY for a value that is none, whatever the VM is. */

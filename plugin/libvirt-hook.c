@@ -32,12 +32,14 @@
  * 10.5) is not looked at: a VM that has migrated away and one that was killed leave
  * the same, and older versions do not say it.
  *
- * A VM without huge pages is recognised before the module is loaded; and nothing
- * is done for the daemon of a user's session, which runs the same hooks.
+ * A VM without huge pages is recognised before the module is loaded, and only on a
+ * host with file_backed_memory there is more to do for it; and nothing is done for the
+ * daemon of a user's session, which runs the same hooks.
  */
 #include "ancestor.h"
 #include "door.h"
 #include "glance.h"
+#include "glance-files.h"
 #include "hugetlbfs.h"
 
 #include <stdio.h>
@@ -54,6 +56,7 @@ typedef struct {
     Glance glance;
     Door door;
     gboolean must_refuse;
+    gboolean must_start; /* whatever is wrong: it has nothing of ours */
 } Call;
 
 static void call_clear(Call *call)
@@ -63,6 +66,9 @@ static void call_clear(Call *call)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Call, call_clear)
 
+/* Does the event concern a VM without huge pages? */
+typedef gboolean (*OfFiles)(Call *call);
+
 typedef struct {
     const char *operation;
     const char *sub_operation;
@@ -71,6 +77,7 @@ typedef struct {
     gboolean can_refuse;      /* else a problem goes to syslog, and libvirt goes on */
     gboolean may_outlive_xml; /* the claim may be older than what the XML says now */
     gboolean needs_claim;     /* of no interest for a VM that the ledger does not name */
+    OfFiles of_files;         /* NULL: it does not */
 } Event;
 
 static void warn_of(const Call *call, const struct hugevm_result *result)
@@ -97,7 +104,7 @@ static gboolean adapt(Call *call, char **out_problem)
         return TRUE;
     int32_t code = plugin->adapt_incoming_xml(call->door.handle, &vm, &result, &error);
     if (code != HUGEVM_OK) {
-        call->must_refuse = code == HUGEVM_ERROR_SHORTAGE;
+        call->must_refuse = code == HUGEVM_ERROR_SHORTAGE || code == HUGEVM_ERROR_CONFLICT;
         *out_problem = call->must_refuse ? door_problem(&error) : NULL;
         return !call->must_refuse;
     }
@@ -162,12 +169,42 @@ static gboolean gone(Call *call, char **out_problem)
     return door_tell(&call->door, call->door.plugin->after_vm_destroy, &vm, out_problem);
 }
 
+/* On a host with file_backed_memory. One that has its memory elsewhere is only warned of. */
+static gboolean starts_beside_files(Call *call)
+{
+    if (!glance_host_keeps_files())
+        return FALSE;
+    call->must_start = !glance_may_be_in_files(call->xml, call->xml_bytes);
+    glance_at_domain(call->xml, call->xml_bytes, &call->glance);
+    return TRUE;
+}
+
+static gboolean comes_to_files(Call *call)
+{
+    (void)call;
+    return glance_host_keeps_files();
+}
+
+static gboolean comes_to_or_from_files(Call *call)
+{
+    return glance_may_come_from_files(call->xml, call->xml_bytes) || glance_host_keeps_files();
+}
+
+static gboolean is_claimed_in_files(Call *call)
+{
+    if (!glance_may_be_in_files(call->xml, call->xml_bytes))
+        return FALSE;
+    glance_at_domain(call->xml, call->xml_bytes, &call->glance);
+    return door_ledger_names(call->glance.uuid);
+}
+
 static const Event events[] = {
-    {"migrate", "begin", adapt},
-    {"restore", "begin", adapt},
-    {"prepare", "begin", claim, .claims = TRUE, .can_refuse = TRUE},
-    {"start", "begin", launching, .can_refuse = TRUE},
-    {"started", "begin", started},
+    {"migrate", "begin", adapt, .of_files = comes_to_or_from_files},
+    {"restore", "begin", adapt, .of_files = comes_to_files},
+    {"prepare", "begin", claim, .claims = TRUE, .can_refuse = TRUE,
+     .of_files = starts_beside_files},
+    {"start", "begin", launching, .can_refuse = TRUE, .of_files = is_claimed_in_files},
+    {"started", "begin", started, .of_files = is_claimed_in_files},
     {"reconnect", "begin", started, .may_outlive_xml = TRUE, .needs_claim = TRUE},
     {"stopped", "end", gone, .may_outlive_xml = TRUE},
     {"release", "end", gone, .may_outlive_xml = TRUE},
@@ -185,16 +222,16 @@ static const Event *find_event(const char *operation, const char *sub_operation)
 /* While a VM ran, its last memory device with huge pages may have been unplugged. */
 static gboolean concerns_us(const Event *event, Call *call)
 {
-    if (!event->may_outlive_xml && !glance_may_want_hugepages(call->xml, call->xml_bytes))
-        return FALSE;
-    glance_at_domain(call->xml, call->xml_bytes, &call->glance);
+    if (event->may_outlive_xml || glance_may_want_hugepages(call->xml, call->xml_bytes))
+        glance_at_domain(call->xml, call->xml_bytes, &call->glance);
     return (call->glance.wants_hugepages && !event->needs_claim) ||
-           (event->may_outlive_xml && door_ledger_names(call->glance.uuid));
+           (event->may_outlive_xml && door_ledger_names(call->glance.uuid)) ||
+           (event->of_files != NULL && event->of_files(call));
 }
 
 static int report(const Event *event, const Call *call, const char *problem)
 {
-    if (event->can_refuse || call->must_refuse) {
+    if ((event->can_refuse && !call->must_start) || call->must_refuse) {
         fprintf(stderr, "hugevm: %s\n", problem);
         return REFUSE;
     }

@@ -39,6 +39,7 @@
 #include "ancestor.h"
 #include "door.h"
 #include "glance.h"
+#include "glance-files.h"
 #include "vdsm-device.h"
 #include "vdsm-message.h"
 #include "vdsm-report.h"
@@ -55,7 +56,8 @@
 
 #define SUDO "/usr/bin/sudo"
 
-/* Has the VM, or the device, anything to do with huge pages? If not, root is not asked. */
+/* Has the VM, or the device, anything to do with huge pages, or with a host that keeps memory in
+ * files? If not, root is not asked. */
 typedef gboolean (*Concerns)(const VdsmRequest *request);
 
 static gboolean has_claim(const VdsmRequest *request)
@@ -73,13 +75,19 @@ static gboolean xml_wants_pages(const VdsmRequest *request)
 
 static gboolean wants_pages(const VdsmRequest *request)
 {
-    return !glance_is_off(request->hugepages) || xml_wants_pages(request);
+    return !glance_is_off(request->hugepages) || xml_wants_pages(request) ||
+           glance_host_keeps_files();
+}
+
+static gboolean comes_with_pages(const VdsmRequest *request)
+{
+    return wants_pages(request) || glance_may_come_from_files(request->xml, request->xml_bytes);
 }
 
 /* By then before_vm_start has claimed, for the XML that the engine thinks of. */
 static gboolean is_saved_with_pages(const VdsmRequest *request)
 {
-    return has_claim(request) || xml_wants_pages(request);
+    return has_claim(request) || xml_wants_pages(request) || glance_host_keeps_files();
 }
 
 /* A device that names no page size gets that of its VM. */
@@ -108,7 +116,7 @@ typedef struct {
 
 static const Point points[] = {
     {"before_vm_start", wants_pages, .needs_xml = TRUE, .may_refuse = TRUE, .takes_edit = TRUE},
-    {"before_vm_migrate_destination", wants_pages, .needs_xml = TRUE, .may_refuse = TRUE},
+    {"before_vm_migrate_destination", comes_with_pages, .needs_xml = TRUE, .may_refuse = TRUE},
     {"before_vm_dehibernate", is_saved_with_pages, .needs_xml = TRUE, .may_refuse = TRUE},
     {"after_vm_start", has_claim},
     {"after_vm_migrate_destination", has_claim},
