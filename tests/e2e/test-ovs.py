@@ -22,6 +22,11 @@ from ovs_host import PAGES, VM_PAGES, back_as_before, pair, reserving, switch, w
 SILENCE_S = 2  # guests ping ten times a second
 
 
+def needed_by(ovs, port):
+    return (f"shared memory is needed by interface 'vhostuser' (MAC '{ovs_host.mac(port)}', "
+            f"socket '{ovs.socket(port)}')")
+
+
 def ping_each_other(ovs, vms):
     """On all pages that there are: the switch's own, and those of both VMs."""
     wait_answers(vms)
@@ -56,7 +61,8 @@ def by_run(bench, _host):
         ping_each_other(ovs, vms)
         same([claim["shared"] for claim in bench.claims()], [True, True], "shared in the claims")
         _, err = bench.end(process, signal.SIGTERM)
-        same(err.count("needs shared memory: the guest's memory is made shared"), 2, f"in {err}")
+        for port in ovs.ports:
+            holds(err, needed_by(ovs, port) + ": the guest's memory is made shared")
         back_as_before(bench, before)
 
 
@@ -68,11 +74,10 @@ def refused(bench, host):
     with switch(bench) as ovs:
         before, vm = pools(), ovs.vm(bench, 1)
         huge = ovs.vm(bench, 2, inside=ovs_host.PRIVATE)
-        reason = "vhostuser", "needs shared memory", "what to do:"
-        host.refused(huge, *reason, "<access mode='shared'/>")
+        host.refused(huge, needed_by(ovs, 2), "what to do:", "<access mode='shared'/>")
         for wish in (conf, "-p", "hugepages_shared=false"), (explicit,):
             _, err = bench.end(bench.run(vm, *wish[1:], conf=wish[0]), status=1)
-            holds(err, *reason)
+            holds(err, needed_by(ovs, 1), "what to do:")
         same((vm.qemu(), pools(), recorded()), (0, before, []), "QEMU, pools, claims")
 
 
