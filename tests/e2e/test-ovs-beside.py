@@ -37,16 +37,26 @@ def two_that_ping(bench, host, ovs):
     return vms
 
 
+def has_reserved(bench, holders):
+    """Who has what is reserved, by name; VMs' memory that the switch maps is not of it."""
+    entry, = bench.json("status", conf=CONF)["reserved"]
+    same((entry["name"], entry["count"], entry["holders"]), ("ovs", PAGES, holders), "reserved")
+
+
 def restarted(bench, host):
     """a switch that ends and comes back beside running VMs has its pages, and guests ping again"""
     host.conf(reserving())
     with switch(bench) as ovs:
         before = pools()
         vms = two_that_ping(bench, host, ovs)
+        has_reserved(bench, [{"pid": ovs.process.pid, "comm": "ovs-vswitchd-dp", "pages": PAGES}])
+        host.conf(reserving(conf=STATIC))
+        wish = "wants 32 pages of 2 MiB", "0 available"
+        host.refused(huge(bench), *wish, f"reserved for ovs, {PAGES} of {PAGES} in use")
         ovs.stop()
         same(pages_now(), (PAGES + 2 * VM_PAGES, PAGES), "total and free without the switch")
-        host.conf(reserving(conf=STATIC))
-        host.refused(huge(bench), "wants 32 pages of 2 MiB", "0 available", "reserved")
+        has_reserved(bench, [])
+        host.refused(huge(bench), *wish, f"reserved for ovs, 0 of {PAGES} in use")
         host.conf(reserving())
         third = huge(bench)
         host.start(third)
