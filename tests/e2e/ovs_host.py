@@ -110,11 +110,17 @@ class Ovs:
         self.vsctl(*words)
 
     def start(self):
-        """Its ports are there when this returns."""
+        self.begin_start()
+        self.wait_up()
+
+    def begin_start(self):
         self.begin = os.path.getsize(self.log) if os.path.exists(self.log) else 0
         self.process = self._spawn("unshare", "--net", VSWITCHD,
                                    f"unix:{self.directory}/db.sock", f"--log-file={self.log}",
                                    "-vconsole:off")
+
+    def wait_up(self):
+        """Until its ports are there."""
         until(lambda: self._has_ports() or not self.is_running(), "the switch", START_S)
         check(self.is_running(), f"the switch has ended: {self.said()[-1500:]}")
 

@@ -176,13 +176,15 @@ class RandomLife:
         self.done["stopped"] += 1
 
     def restart_switch(self):
-        """It ends, or it comes back and finds what is reserved for it."""
+        """It ends, or it comes back, while a VM starts, and finds what is reserved for it."""
         self.watch.least = None
         if self.ovs.is_running():
             self.ovs.stop()
             self.watch.least = PAGES
             return
-        self.ovs.start()
+        self.ovs.begin_start()
+        self.start_one()
+        self.ovs.wait_up()
         same(self.ovs.mapped()[0], PAGES, "own pages mapped by the switch that came back")
         self.watch.least = 0
 
