@@ -5,6 +5,7 @@
  */
 #include "audit.h"
 
+#include "consumers.h"
 #include "domain-xml.h"
 #include "ledger-json.h"
 #include "lifecycle-private.h"
@@ -266,6 +267,7 @@ HvAuditView *hv_audit_read(const HvAgent *agent, GError **error)
     view->snapshot = hv_snapshot_read(root, error);
     if (view->snapshot == NULL)
         return NULL;
+    hv_consumers_read(root, view->settings, view->ledger, view->snapshot);
     read_busy_sizes(root, view->busy_sizes);
     read_processes(root, view->processes);
     read_facts(root, view);

@@ -2,6 +2,7 @@
 /* The ledger, its claims, and the processes: names from outside are quoted. */
 #include "audit-private.h"
 
+#include "consumers.h"
 #include "error.h"
 #include "page-size.h"
 
@@ -302,6 +303,21 @@ static void add_outside_vm(const HvAuditView *view, const HvHugeProcess *process
                              "did not ask");
 }
 
+/* The reservation that means this process; NULL: there is none. */
+static const char *reserved_name(const HvAuditView *view, gint64 pid)
+{
+    const GPtrArray *consumers = view->snapshot->consumers;
+    for (guint i = 0; consumers != NULL && i < consumers->len; i++) {
+        const HvConsumer *consumer = g_ptr_array_index(consumers, i);
+        for (guint k = 0; consumer->pid == pid && k < view->settings->reserved->len; k++) {
+            const HvReserved *entry = &g_array_index(view->settings->reserved, HvReserved, k);
+            if (g_strcmp0(entry->process, consumer->process) == 0)
+                return entry->name;
+        }
+    }
+    return NULL;
+}
+
 static void check_processes(const HvAuditView *view, GPtrArray *findings)
 {
     for (guint i = 0; i < view->processes->len; i++) {
@@ -314,9 +330,11 @@ static void check_processes(const HvAuditView *view, GPtrArray *findings)
         }
         g_autofree char *program = hv_quote(process->name);
         g_autofree char *amount = describe_huge(process->huge_kib);
+        const char *name = reserved_name(view, process->pid);
         hv_audit_add(findings, HV_FINDING_FOREIGN_USE, NULL,
-                     "process %" G_GINT64_FORMAT " %s has %s of huge pages, and is no VM",
-                     process->pid, program, amount);
+                     "process %" G_GINT64_FORMAT " %s has %s of huge pages, and is no VM%s%s",
+                     process->pid, program, amount, name != NULL ? "; reserved for " : "",
+                     name != NULL ? name : "");
     }
 }
 

@@ -165,6 +165,14 @@ class Plan(ReservedCase):
                       message)
 
 
+class Audit(ReservedCase):
+    def test_user_of_pages_is_told_with_his_reservation(self):
+        self.ovs(12)
+        finding, = self.json_of("audit")["findings"]
+        self.assertEqual(finding["kind"], "foreign-use")
+        self.assertTrue(finding["text"].endswith("is no VM; reserved for ovs"), finding["text"])
+
+
 class Doctor(ReservedCase):
     def notes(self):
         result = self.run_ctl("--json", "doctor")
