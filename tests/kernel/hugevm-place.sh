@@ -154,6 +154,30 @@ same "6 of node 4's 8 pages are reserved: 6 are grown" "$(totals)" "0 0 0 0 14"
 stop part
 all_back "6 of node 4's 8 pages are reserved"
 
+# Two of the eight are in use by somebody else; the program of that name has some here, or elsewhere.
+cp "$(command -v host)" ./dpdk-program
+vm quarter 8 "$(bound 4)"
+host $module $conf vm "$(uuid_of others)" map 2M:2@4 >others.out
+start_as_planned "others use up nothing of what is reserved by name" quarter 2M:4@4
+same "others use up nothing of what is reserved by name: all is grown" "$(totals)" "0 0 0 0 12"
+stop quarter
+set_pool 2 6
+for part in 3@4 5@2; do
+    ./dpdk-program $module $conf vm "$(uuid_of dpdk)" map 2M:$part >dpdk.out
+    start_as_planned "the program has pages $part" quarter 2M:4@4
+    same "the program has pages $part: all is grown" "$(totals)" "0 0 6 0 12"
+    stop quarter
+    gone_process "$(mapper_of dpdk)"
+done
+gone_process "$(mapper_of others)"
+set_pool 2 0
+./dpdk-program $module $conf vm "$(uuid_of dpdk)" map 2M:5@4 >dpdk.out
+start_as_planned "of its six pages the program has five" quarter 2M:4@4
+same "of its six pages the program has five: two are there" "$(totals)" "0 0 0 0 10"
+stop quarter
+gone_process "$(mapper_of dpdk)"
+all_back "pages that are reserved by name"
+
 settings 'host_memory_floor = 0,0%' 'reserved = size:2M,count:6'
 vm loose 16
 start_as_planned "6 of all pages are reserved" loose 2M:8
