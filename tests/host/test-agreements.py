@@ -6,6 +6,7 @@ usage: test-agreements.py HUGEVMCTL MAKE-TREE TREES LISTER HUGEVM.SO HUGEVM_HOST
 
 LISTER prints the table. The files are in agreements/, beside this one.
 """
+import functools
 import json
 import os
 import pathlib
@@ -22,6 +23,12 @@ FILES = pathlib.Path(__file__).parent / "agreements"
 NEW = (9000000, 7002000)
 UNKNOWN = (0, 0)
 MOUNT = "none /hp hugetlbfs rw,relatime,pagesize={} 0 0\n"
+
+EXPLICIT = "[hugevm]\nshared_memory = explicit\n"
+IN_FILES = {"conf": "[hugevm]\nfile_backed_memory = 256\nmemory_backing_dir = /srv/ram\n"}
+TRUE, FALSE = ({"properties": {"hugepages_shared": value}} for value in ("true", "false"))
+NIC = ("interface 'vhostuser' (MAC '52:54:00:12:34:56', "
+       "socket '/run/openvswitch/web.sock')")
 
 # id: [(file, what {} stands for, versions, further options)]
 BROKEN = {
@@ -56,6 +63,29 @@ BROKEN = {
     "discard-without-effect": [("discard-without-effect", "private memory", NEW, {}),
                                ("discard-memfd", "memory from a memfd", NEW, {})],
     "blob-memfd": [("blob-memfd", "'web'", NEW, {})],
+    "device-shares": [("vhostuser", NIC, NEW, {})],
+    "device-explicit": [("vhostuser", NIC, NEW, {"conf": EXPLICIT})],
+    "device-private": [("vhostuser-private",
+                        f"{NIC}, but the domain XML has <access mode='private'/>", NEW, {})],
+    "device-denied": [("vhostuser", NIC, NEW, FALSE)],
+    "shared-private": [("access-private", "the domain XML has <access mode='private'/>", NEW,
+                        TRUE)],
+    "unshared-shared": [("shared-without-cells", "the domain XML has <access mode='shared'/>", NEW,
+                         FALSE)],
+    "device-pages-file-backed": [("dimm-pages", "memory device 0", NEW, IN_FILES)],
+    "hugepages-file-backed": [("file-source.near", "'web'", NEW, IN_FILES)],
+    "version-file-backed": [("plain", "libvirt 3.10.0", (3010000, 7002000),
+                             {**IN_FILES, "also": {"discard-file-backed"}})],
+    "source-file-backed": [("plain-memfd", "<source type='memfd'/>", NEW, IN_FILES),
+                           ("plain-anonymous", "<source type='anonymous'/>", NEW, IN_FILES)],
+    "ondemand-file-backed": [("plain-ondemand", "'web'", NEW, IN_FILES)],
+    "private-file-backed": [("plain-private", "<access mode='private'/>", NEW, IN_FILES)],
+    "private-property-file-backed": [("plain", "'web'", NEW, {**IN_FILES, **FALSE})],
+    "encryption-file-backed": [("plain-sev", "'web'", NEW, IN_FILES)],
+    "discard-file-backed": [
+        ("plain", "nobody has said which versions start the VM", UNKNOWN, IN_FILES),
+        ("plain", "this is libvirt 4.3.0", (4003000, 7002000), IN_FILES),
+        ("plain", "this is QEMU 2.9.0", (9000000, 2009000), IN_FILES)],
 }
 
 # The same, without what it stands for: nothing at all is broken.
@@ -85,6 +115,21 @@ KEPT = {
     "discard-old": [("discard-old", NEW, {}), ("discard-old", UNKNOWN, {})],
     "discard-without-effect": [("discard-old", NEW, {})],
     "blob-memfd": [("blob-memfd.near", NEW, {}), ("blob-memfd.near-2", NEW, {})],
+    "device-shares": [("vhostuser.near", NEW, {})],
+    "device-explicit": [("vhostuser.near", NEW, {"conf": EXPLICIT})],
+    "device-private": [("vhostuser.near", NEW, {}), ("access-private", NEW, {})],
+    "device-denied": [("file-source.near", NEW, FALSE)],
+    "shared-private": [("access-private", NEW, {}), ("file-source.near", NEW, TRUE)],
+    "unshared-shared": [("shared-without-cells", NEW, {}), ("access-private", NEW, FALSE)],
+    "device-pages-file-backed": [("dimm-pages", NEW, {})],
+    "hugepages-file-backed": [("plain", NEW, IN_FILES)],
+    "version-file-backed": [("plain", (4004000, 2010000), IN_FILES)],
+    "source-file-backed": [("plain", NEW, IN_FILES)],
+    "ondemand-file-backed": [("plain", NEW, IN_FILES)],
+    "private-file-backed": [("plain", NEW, IN_FILES)],
+    "private-property-file-backed": [("plain", NEW, {**IN_FILES, **TRUE})],
+    "encryption-file-backed": [("plain", NEW, IN_FILES)],
+    "discard-file-backed": [("plain", (4004000, 2010000), IN_FILES)],
 }
 
 
@@ -101,23 +146,31 @@ def files_of(root):
     return {str(path): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+@functools.cache
+def make_root(directory, tree, conf, mounts):
+    """A host for all cases that want it so: none of them may change anything."""
+    root = pathlib.Path(tempfile.mkdtemp(dir=directory))
+    subprocess.run([MAKE_TREE, TREES / tree, root], check=True)
+    (root / "srv/ram").mkdir(parents=True)
+    files = {"etc/hugevm/hugevm.conf": "[performance]\nuse_dynamic_hugepages = true\n" + conf,
+             "proc/self/mounts": mounts,
+             f"proc/{os.getpid()}/stat": pathlib.Path("/proc/self/stat").read_text("ascii")}
+    for path, text in files.items():
+        if text is not None:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text, encoding="utf-8")
+    return root
+
+
 class World:
     """A host, and what it says to the XML of a file."""
 
     def __init__(self, directory, name, versions, options):
-        self.root = pathlib.Path(tempfile.mkdtemp(dir=directory))
-        tree = TREES / options.get("tree", "one-node.txt")
-        subprocess.run([MAKE_TREE, tree, self.root], check=True)
-        self.write("etc/hugevm/hugevm.conf", "[performance]\nuse_dynamic_hugepages = true\n")
-        if "mounts" in options:
-            self.write("proc/self/mounts", options["mounts"])
+        self.root = make_root(directory, options.get("tree", "one-node.txt"),
+                              options.get("conf", ""), options.get("mounts"))
         self.path = FILES / f"{name}.xml"
         self.versions = versions
         self.properties = options.get("properties", {})
-
-    def write(self, path, text):
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_text(text, encoding="utf-8")
 
     def plan(self):
         command = [HUGEVMCTL, "--root", self.root, "--json", "plan", self.path]
@@ -133,8 +186,6 @@ class World:
 
     def start(self):
         """What before_vm_start of the plugin says: the error, or None."""
-        self.write(f"proc/{os.getpid()}/stat",
-                   pathlib.Path("/proc/self/stat").read_text(encoding="utf-8"))
         host = Host(sys.argv[5], root=str(self.root))
         host.versions = self.versions
         before = files_of(self.root)
@@ -177,7 +228,7 @@ def check_broken(directory, row, case):
     broken = broken_rows(plan)
     assert broken.get(row["id"]) == stands_for, f"{broken}: {plan['refusal']} {plan['warnings']}"
     assert set(broken) - {row["id"]} == options.get("also", set()), broken
-    assert plan["need"], "without huge pages no row is about them"
+    assert plan["need"] or options.get("conf") == IN_FILES["conf"], "no row is about normal pages"
     if row["effect"] == "warns":
         return
     error = World(directory, name, versions, options).start()
@@ -190,7 +241,7 @@ def check_kept(directory, case):
     plan = World(directory, name, versions, options).plan()
     assert set(broken_rows(plan)) == options.get("also", set()), plan
     assert plan["refusal"] is None or "also" in options, plan["refusal"]
-    assert plan["need"], "without huge pages no row is about them"
+    assert plan["need"] or options.get("conf") == IN_FILES["conf"], "no row is about normal pages"
 
 
 def check_all_have_cases():
