@@ -6,6 +6,8 @@
 
 #include "page-size.h"
 
+#define NEVER_REPORTED_KIB (1024u * 1024) /* above the largest block of free pages in a kernel */
+
 /* Rows whose message names the VM. */
 static char *vm_if(const HvBuild *build, gboolean applies)
 {
@@ -151,12 +153,26 @@ char *hv_find_virtio_mem_old(const HvBuild *build)
     return has_elastic_pages(build) ? old_version(build, needed) : NULL;
 }
 
-char *hv_find_free_page_reporting(const HvBuild *build)
+static guint64 smallest_page_kib(const HvBuild *build)
 {
-    return vm_if(build, build->domain->traits.reports_free_pages);
+    const GArray *needs = build->request->needs;
+    guint64 size_kib = G_MAXUINT64;
+    for (guint i = 0; i < needs->len; i++)
+        size_kib = MIN(size_kib, g_array_index(needs, HvNeed, i).size_kib);
+    return size_kib;
 }
 
-/* Memory devices have no part in it: a balloon takes from what the guest starts with. */
+/* QEMU passes over what is less than a page of its own; no guest reports so much at once. */
+char *hv_find_free_page_reporting(const HvBuild *build)
+{
+    return vm_if(build, build->domain->traits.reports_free_pages &&
+                            smallest_page_kib(build) < NEVER_REPORTED_KIB);
+}
+
+/*
+ * Memory devices have no part in it: a balloon takes from what the guest starts with. Of less than
+ * a page nothing goes back; libvirt's own rounding of the memory leaves so much.
+ */
 char *hv_find_balloon(const HvBuild *build)
 {
     const HvTraits *traits = &build->domain->traits;
@@ -165,7 +181,8 @@ char *hv_find_balloon(const HvBuild *build)
     for (guint i = 0; i < cells->len; i++)
         memory_kib += g_array_index(cells, HvCell, i).memory_kib; /* as checked by the parser */
     return vm_if(build, traits->has_balloon && traits->current_kib != 0 &&
-                            traits->current_kib < memory_kib);
+                            traits->current_kib < memory_kib &&
+                            memory_kib - traits->current_kib >= smallest_page_kib(build));
 }
 
 /* --- encrypted guests ------------------------------------------------------------------------ */

@@ -150,7 +150,8 @@ const HvAgreement hv_agreements[] = {
                 "another program takes them, the VM ends by SIGBUS when it wants them again",
      .hint = "set freePageReporting='off'",
      .reason = "QEMU punches them out of the file, and the kernel's reservation for them is used "
-               "up. hugevm does not hand such a VM's pages over to the kernel.",
+               "up. hugevm does not hand such a VM's pages over to the kernel. Guests report no "
+               "piece as large as a page of 1 GiB, so those stay.",
      .find = hv_find_free_page_reporting},
     {.id = "balloon",
      .parties = "<currentMemory> below the guest's memory, a balloon, and huge pages",

@@ -16,7 +16,7 @@ import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[6])
-from hugevm_host import Host, HugevmError  # noqa: E402
+from hugevm_host import BY_LIBVIRTD, Host, HugevmError  # noqa: E402
 
 HUGEVMCTL, MAKE_TREE, TREES = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
 FILES = pathlib.Path(__file__).parent / "agreements"
@@ -95,7 +95,8 @@ KEPT = {
     "memfd-bare": [("memfd-bare", NEW, {"mounts": MOUNT.format("2M")}),
                    ("memfd", NEW, {"mounts": MOUNT.format("1024M")})],
     "memfd-old": [("memfd", (5003000, 2012000), {"also": {"shared-without-cells"}})],
-    "memfd-unknown": [("memfd", (9000000, 0), {})],
+    "memfd-unknown": [("memfd", (9000000, 0), {}),
+                      ("memfd", UNKNOWN, {"flags": BY_LIBVIRTD})],
     "shared-without-cells": [("shared-without-cells", (6009000, 5000000), {}),
                              ("shared-without-cells", UNKNOWN, {}),
                              ("shared-without-cells.near", (6008000, 4002000), {})],
@@ -106,8 +107,10 @@ KEPT = {
     "virtio-mem": [("virtio-mem.near", NEW, {})],
     "virtio-mem-old": [("virtio-mem", (9000000, 7000000), {"also": {"virtio-mem"}}),
                        ("virtio-mem", UNKNOWN, {"also": {"virtio-mem"}})],
-    "free-page-reporting": [("free-page-reporting.near", NEW, {})],
-    "balloon": [("balloon.near", NEW, {}), ("balloon.near-2", NEW, {})],
+    "free-page-reporting": [("free-page-reporting.near", NEW, {}),
+                            ("free-page-reporting.near-2", NEW, {})],
+    "balloon": [("balloon.near", NEW, {}), ("balloon.near-2", NEW, {}),
+                ("balloon.near-3", NEW, {})],
     "sev-unlocked": [("sev-unlocked.near", NEW, {})],
     "guest-memfd": [("sev-unlocked.near", NEW, {})],
     "s390-pv": [("s390-pv.near", NEW, {"tree": "s390x.txt"})],
@@ -171,8 +174,12 @@ class World:
         self.path = FILES / f"{name}.xml"
         self.versions = versions
         self.properties = options.get("properties", {})
+        self.flags = options.get("flags", 0)
 
     def plan(self):
+        if self.flags != 0:  # for a host agent, not for a command
+            return json.loads(self.host().plan(self.path.read_text(encoding="utf-8"),
+                                               self.properties, self.flags).json)
         command = [HUGEVMCTL, "--root", self.root, "--json", "plan", self.path]
         for option, version in zip(("--libvirt-version", "--qemu-version"), self.versions):
             if version != 0:
@@ -184,10 +191,14 @@ class World:
         assert run.returncode in (0, 1), run.stderr
         return json.loads(run.stdout)
 
-    def start(self):
-        """What before_vm_start of the plugin says: the error, or None."""
+    def host(self):
         host = Host(sys.argv[5], root=str(self.root))
         host.versions = self.versions
+        return host
+
+    def start(self):
+        """What before_vm_start of the plugin says: the error, or None."""
+        host = self.host()
         before = files_of(self.root)
         try:
             host.before_vm_start(self.path.read_text(encoding="utf-8"), self.properties)
