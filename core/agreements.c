@@ -236,9 +236,13 @@ const HvAgreement hv_agreements[] = {
     {.id = "device-shares",
      .parties = "A device that needs shared memory, and memory of which nothing is said",
      .effect = HV_AGREEMENT_WARNS,
-     .message = "shared memory is needed by {}: the guest's memory is made shared",
-     .reason = "The other side of the device is a process that maps the guest's memory. With "
-               "shared_memory = auto, as it is by default, the XML gets what it lacks.",
+     .message = "shared memory is needed by {}, and the guest's memory is made shared",
+     .hint = "set the VM property hugepages_shared=true to have it so without this warning",
+     .reason =
+         "The other side of the device is a process that maps the guest's memory. With "
+         "shared_memory = auto, as it is by default, the XML gets what it lacks. Seen: libvirt "
+         "refuses virtiofs and vhostuser disks with private memory, and starts what has been "
+         "given to it so.",
      .find = hv_sharing_find_auto},
     {.id = "device-explicit",
      .parties = "A device that needs shared memory, and shared_memory = explicit",
@@ -248,7 +252,8 @@ const HvAgreement hv_agreements[] = {
                 "shared_memory = explicit leaves it so",
      .hint = "set the VM property hugepages_shared=true, or share the memory in the domain XML",
      .reason = "The device would not work: its other side is a process that has to map the "
-               "guest's memory.",
+               "guest's memory. Seen: libvirt plugs a vhostuser interface into a VM with private "
+               "memory, and neither it nor QEMU says a word.",
      .find = hv_sharing_find_explicit},
     {.id = "device-private",
      .parties = "A device that needs shared memory, and memory that the XML makes private",
@@ -257,7 +262,8 @@ const HvAgreement hv_agreements[] = {
      .message = "shared memory is needed by {}",
      .hint = "take that out of the domain XML, or the device",
      .reason = "Such a device reaches all of the guest's memory, as its buffers may be anywhere; "
-               "and what is written is not changed to its opposite.",
+               "and what is written is not changed to its opposite. Seen: libvirt looks at guest "
+               "cells alone, and starts virtiofs beside a private memory device.",
      .find = hv_sharing_find_private_part},
     {.id = "device-denied",
      .parties = "A device that needs shared memory, and hugepages_shared=false",
@@ -279,7 +285,8 @@ const HvAgreement hv_agreements[] = {
     {.id = "unshared-shared",
      .parties = "hugepages_shared=false, and memory that the XML shares",
      .effect = HV_AGREEMENT_WARNS,
-     .message = "the VM property hugepages_shared is false, but {}: it stays shared",
+     .message = "the VM property hugepages_shared is false, but {}, and it stays shared",
+     .hint = "take that out of the domain XML, or remove the property",
      .reason = "The VM works, and where false is what a manager says by default it means nothing.",
      .find = hv_sharing_find_shared_against_property},
     /* hosts whose VMs have their memory in files */

@@ -27,8 +27,8 @@ MOUNT = "none /hp hugetlbfs rw,relatime,pagesize={} 0 0\n"
 EXPLICIT = "[hugevm]\nshared_memory = explicit\n"
 IN_FILES = {"conf": "[hugevm]\nfile_backed_memory = 256\nmemory_backing_dir = /srv/ram\n"}
 TRUE, FALSE = ({"properties": {"hugepages_shared": value}} for value in ("true", "false"))
-NIC = ("interface 'vhostuser' (MAC '52:54:00:12:34:56', "
-       "socket '/run/openvswitch/web.sock')")
+NIC = "interface 'vhostuser' (MAC '52:54:00:00:00:07', socket '/run/openvswitch/web')"
+FILES_OF = "filesystem 'virtiofs' (target 'share')"
 
 # id: [(file, what {} stands for, versions, further options)]
 BROKEN = {
@@ -63,15 +63,21 @@ BROKEN = {
     "discard-without-effect": [("discard-without-effect", "private memory", NEW, {}),
                                ("discard-memfd", "memory from a memfd", NEW, {})],
     "blob-memfd": [("blob-memfd", "'web'", NEW, {})],
-    "device-shares": [("vhostuser", NIC, NEW, {})],
-    "device-explicit": [("vhostuser", NIC, NEW, {"conf": EXPLICIT})],
-    "device-private": [("vhostuser-private",
-                        f"{NIC}, but the domain XML has <access mode='private'/>", NEW, {})],
-    "device-denied": [("vhostuser", NIC, NEW, FALSE)],
-    "shared-private": [("access-private", "the domain XML has <access mode='private'/>", NEW,
-                        TRUE)],
-    "unshared-shared": [("shared-without-cells", "the domain XML has <access mode='shared'/>", NEW,
-                         FALSE)],
+    "device-shares": [("device-shares", NIC, NEW, {}), ("device-virtiofs", FILES_OF, NEW, {})],
+    "device-explicit": [("device-shares", NIC, NEW, {"conf": EXPLICIT}),
+                        ("device-virtiofs", FILES_OF, NEW, {"conf": EXPLICIT})],
+    "device-private": [
+        ("device-private", f"{FILES_OF}, but guest cell 1 has memAccess='private'", NEW, {}),
+        ("device-private", f"{FILES_OF}, but guest cell 1 has memAccess='private'", NEW,
+         {"conf": EXPLICIT, "properties": {"hugepages_shared": "true"}}),
+        ("device-private-dimm", f"{NIC}, but memory device 0 has access='private'", NEW, {})],
+    "device-denied": [("device-shares", NIC, NEW, {"properties": {"hugepages_shared": "false"}}),
+                      ("device-shares.near", NIC, NEW,
+                       {"properties": {"hugepages_shared": "false"}})],
+    "shared-private": [("shared-private", "memory device 0 has access='private'", NEW,
+                        {"properties": {"hugepages_shared": "true"}})],
+    "unshared-shared": [("unshared-shared", "the domain XML has <access mode='shared'/>", NEW,
+                         {"properties": {"hugepages_shared": "false"}})],
     "device-pages-file-backed": [("dimm-pages", "memory device 0", NEW, IN_FILES)],
     "hugepages-file-backed": [("file-source.near", "'web'", NEW, IN_FILES)],
     "version-file-backed": [("plain", "libvirt 3.10.0", (3010000, 7002000),
@@ -118,12 +124,15 @@ KEPT = {
     "discard-old": [("discard-old", NEW, {}), ("discard-old", UNKNOWN, {})],
     "discard-without-effect": [("discard-old", NEW, {})],
     "blob-memfd": [("blob-memfd.near", NEW, {}), ("blob-memfd.near-2", NEW, {})],
-    "device-shares": [("vhostuser.near", NEW, {})],
-    "device-explicit": [("vhostuser.near", NEW, {"conf": EXPLICIT})],
-    "device-private": [("vhostuser.near", NEW, {}), ("access-private", NEW, {})],
-    "device-denied": [("file-source.near", NEW, FALSE)],
-    "shared-private": [("access-private", NEW, {}), ("file-source.near", NEW, TRUE)],
-    "unshared-shared": [("shared-without-cells", NEW, {}), ("access-private", NEW, FALSE)],
+    "device-shares": [("device-shares.near", NEW, {}),
+                      ("device-shares", NEW, {"properties": {"hugepages_shared": "true"}})],
+    "device-explicit": [("device-shares.near", NEW, {"conf": EXPLICIT}),
+                        ("device-shares", NEW, {"conf": EXPLICIT,
+                                                "properties": {"hugepages_shared": "true"}})],
+    "device-private": [("device-private.near", NEW, {})],
+    "device-denied": [("device-shares.near", NEW, {"properties": {"hugepages_shared": "true"}})],
+    "shared-private": [("shared-private", NEW, {"properties": {"hugepages_shared": "false"}})],
+    "unshared-shared": [("unshared-shared", NEW, {"properties": {"hugepages_shared": "auto"}})],
     "device-pages-file-backed": [("dimm-pages", NEW, {})],
     "hugepages-file-backed": [("plain", NEW, IN_FILES)],
     "version-file-backed": [("plain", (4004000, 2010000), IN_FILES)],

@@ -31,7 +31,7 @@ static void a_device_that_shares_makes_memory_shared(void)
     request(c, MIB(4) HUGE_2M SHARER);
     g_assert_true(c->request->edit.make_shared);
     g_assert_true(c->request->shared);
-    assert_warns(c, "shared memory is needed by interface 'vhostuser': ");
+    assert_warns(c, "shared memory is needed by interface 'vhostuser', and ");
     assert_fine(c);
     request(c, HUGE_2M CELLS("<cell memory='4096' memAccess='shared'/>") SHARER);
     g_assert_false(c->request->edit.make_shared);
@@ -152,10 +152,10 @@ static void property_false_leaves_what_is_shared_outright(void)
     set_property(c, "hugepages_shared", "false");
     request_with(c, HUGE_2M CELLS(CELL("")), DIMM(" access='shared'"));
     assert_fine(c);
-    assert_warns(c, "is false, but memory device 0 has access='shared': it stays shared");
+    assert_warns(c, "is false, but memory device 0 has access='shared', and it stays shared");
     g_assert_false(c->request->shared);
     request(c, MIB(4) MEMFD);
-    assert_warns(c, "is false, but QEMU shares memory from memfd: it stays shared");
+    assert_warns(c, "is false, but QEMU shares memory from memfd, and it stays shared");
     g_assert_true(c->request->shared);
     request_with(c, HUGE_2M CELLS(CELL("")), DIMM(" access='private'"));
     assert_fine(c);
