@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Any bytes as a domain XML: parsed, and if that works, edited with each of a
- * few wishes. An edit that succeeds must give a text that parses, and the same
- * edit of that text must change nothing. Nothing reaches the host's libxml2 handler.
+ * Any bytes as a device by itself, and as a domain XML: parsed, and if that works, edited with each
+ * of a few wishes. An edit that succeeds must give a text that parses, and the same edit of that
+ * text must change nothing. Nothing reaches the host's libxml2 handler.
  */
 #include "domain-edit.h"
 
@@ -55,6 +55,23 @@ static void replace_pages(const char *xml, gsize xml_bytes)
     edit_twice(xml, xml_bytes, &wish);
 }
 
+/* What a device is called goes into messages. */
+static void demand_printable(char *name)
+{
+    for (const char *p = name; p != NULL && *p != '\0'; p = g_utf8_next_char(p))
+        demand(g_utf8_get_char_validated(p, -1) < (gunichar)-2 &&
+               g_unichar_isprint(g_utf8_get_char(p)));
+    g_free(name);
+}
+
+static void name_device(const char *xml, gsize xml_bytes)
+{
+    char *name = NULL;
+    g_autoptr(GError) error = NULL;
+    demand(hv_device_parse_sharer(xml, xml_bytes, &name, &error) == (error == NULL));
+    demand_printable(name);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const HvDomainEdit wishes[] = {
@@ -65,9 +82,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
     const char *xml = (const char *)data;
     xmlSetStructuredErrorFunc(NULL, on_host_error);
+    name_device(xml, size);
     g_autoptr(HvDomain) domain = hv_domain_parse(xml, size, NULL);
     if (domain == NULL)
         return 0;
+    demand_printable(hv_domain_format_sharers(domain));
     for (guint i = 0; i < G_N_ELEMENTS(wishes); i++)
         edit_twice(xml, size, &wishes[i]);
     replace_pages(xml, size);
