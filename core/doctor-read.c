@@ -37,8 +37,11 @@ HvDoctorView *hv_doctor_read(const HvAgent *agent, GError **error)
     view->audit->snapshot = hv_snapshot_read(agent->root, error);
     if (view->audit->snapshot == NULL)
         return NULL;
-    if (view->audit->settings != NULL)
+    if (view->audit->settings != NULL) {
         hv_consumers_read(agent->root, view->audit->settings, view->audit->ledger,
                           view->audit->snapshot);
+        view->audit->snapshot->memory_dir =
+            hv_settings_memory_dir(view->audit->settings, agent->root);
+    }
     return g_steal_pointer(&view);
 }

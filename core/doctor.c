@@ -4,7 +4,7 @@
  * fail that should start. What is merely so on this host, or just now, is a note, so that
  * the exit status can be watched on a host that works.
  */
-#include "doctor.h"
+#include "doctor-files.h"
 
 #include "error.h"
 #include "left-files.h"
@@ -362,6 +362,11 @@ static void check_memory_floor(const HvDoctorView *view, GPtrArray *found)
     check_floor_of_nodes(&world, found);
 }
 
+static void check_files(const HvDoctorView *view, GPtrArray *found)
+{
+    hv_doctor_files(view, add, found);
+}
+
 /* --- all of it ------------------------------------------------------------------------------- */
 
 enum { NEEDS_SETTINGS = 1, NEEDS_SIZES = 2 };
@@ -386,6 +391,7 @@ static const struct {
     {"overcommit", check_overcommit, NEEDS_SIZES, "the kernel adds no pages by itself"},
     {"memory-floor", check_memory_floor, NEEDS_SETTINGS | NEEDS_SIZES,
      "each node has memory above its floor"},
+    {"file-backed", check_files, NEEDS_SETTINGS, "there is room for all of file_backed_memory"},
 };
 
 GPtrArray *hv_doctor(const HvDoctorView *view)

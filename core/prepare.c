@@ -242,9 +242,7 @@ HvSnapshot *hv_start_look(const HvStart *start, GError **error)
     if (snapshot == NULL)
         return NULL;
     snapshot->versions = start->vm->versions;
-    if (start->settings->file_backed_kib > 0)
-        snapshot->memory_dir =
-            hv_memory_dir_read(start->agent->root, start->settings->memory_backing_dir);
+    snapshot->memory_dir = hv_settings_memory_dir(start->settings, start->agent->root);
     return snapshot;
 }
 

@@ -7,7 +7,7 @@
 
 #include "consumers.h"
 #include "error.h"
-#include "json-parts.h"
+#include "report-files.h"
 #include "store.h"
 #include "zones.h"
 
@@ -24,6 +24,7 @@ HvHostView *hv_host_view_read(const HvAgent *agent, GError **error)
     if (view->snapshot == NULL)
         return NULL;
     hv_consumers_read(agent->root, view->settings, view->ledger, view->snapshot);
+    view->snapshot->memory_dir = hv_settings_memory_dir(view->settings, agent->root);
     hv_zones_read(agent->root, view->snapshot);
     if (view->snapshot->zones == NULL)
         view->snapshot->zones = g_array_new(FALSE, FALSE, sizeof(HvZone));
@@ -92,6 +93,7 @@ static void add_features(JsonBuilder *builder, const HvSettings *settings)
         {"demote", settings->demote != HV_DEMOTE_NEVER},
         {"bind_unbound", settings->bind_unbound != HV_BIND_NONE},
         {"handover", settings->handover_auto},
+        {"file_backed_memory", settings->file_backed_kib > 0},
     };
     hv_json_begin_array(builder, "features");
     for (guint i = 0; i < G_N_ELEMENTS(features); i++)
@@ -114,5 +116,6 @@ char *hv_report_caps_json(const HvWorld *world)
     add_sizes(builder, snapshot);
     add_nodes(builder, snapshot);
     add_pools(builder, snapshot);
+    hv_json_add_file_room(builder, world);
     return hv_json_end(builder);
 }

@@ -10,6 +10,7 @@
 #include "explain.h"
 #include "json-parts.h"
 #include "page-size.h"
+#include "report-files.h"
 #include "report-reserved.h"
 
 #include <json-glib/json-glib.h>
@@ -273,6 +274,7 @@ char *hv_report_status_json(const HvWorld *world)
         add_size(builder, world, &g_array_index(snapshot->sizes, HvPageSize, i));
     json_builder_end_array(builder);
     hv_report_add_reserved(builder, world);
+    hv_json_add_file_room(builder, world);
     g_autoptr(GPtrArray) warnings = hv_report_status_warnings(world);
     add_texts(builder, "warnings", warnings);
     return hv_json_end(builder);

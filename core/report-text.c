@@ -6,6 +6,7 @@
 #include "error.h"
 #include "explain.h"
 #include "page-size.h"
+#include "report-files.h"
 #include "report-reserved.h"
 #include "reserve.h"
 
@@ -173,9 +174,12 @@ GPtrArray *hv_report_status_warnings(const HvWorld *world)
 char *hv_report_status_text(const HvWorld *world)
 {
     const HvSnapshot *snapshot = world->snapshot;
-    if (snapshot->sizes->len == 0)
-        return g_strdup("this kernel offers no huge pages\n");
     GString *out = g_string_new(NULL);
+    hv_text_append_file_room(out, world);
+    if (snapshot->sizes->len == 0) {
+        g_string_append(out, "this kernel offers no huge pages\n");
+        return g_string_free(out, FALSE);
+    }
     g_string_append_printf(out, "%4s %8s %8s %8s %8s %8s %8s %8s %11s\n", "node", "size", "total",
                            "free", "surplus", "reserved", "grown", "claimed", "allocatable");
     for (guint i = 0; i < snapshot->pools->len; i++) {

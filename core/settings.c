@@ -53,6 +53,13 @@ static HvSettings *settings_alloc(void)
     return settings;
 }
 
+HvMemoryDir *hv_settings_memory_dir(const HvSettings *settings, const HvRoot *root)
+{
+    return settings->enabled && settings->file_backed_kib > 0
+               ? hv_memory_dir_read(root, settings->memory_backing_dir)
+               : NULL;
+}
+
 void hv_settings_free(HvSettings *settings)
 {
     if (settings == NULL)

@@ -2,7 +2,7 @@
 /* Settings: what the configuration files say, each value with its file and line. */
 #pragma once
 
-#include "root.h"
+#include "memory-dir.h"
 
 typedef enum {
     HV_DEMOTE_NEVER,
@@ -66,6 +66,9 @@ typedef struct {
  */
 HvSettings *hv_settings_load(const HvRoot *root, const char *const *conf_files, GError **error);
 HvSettings *hv_settings_new(void); /* built-in values, for tests */
+
+/* Where VMs' memory files are; NULL: they are in no files, or hugevm is switched off. */
+HvMemoryDir *hv_settings_memory_dir(const HvSettings *settings, const HvRoot *root);
 void hv_settings_free(HvSettings *settings);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvSettings, hv_settings_free)
 

@@ -93,9 +93,7 @@ static HvMemoryDir *find_memory_dir(const AgentRun *run)
     g_autoptr(HvRoot) root = hv_root_new(run->root);
     g_autoptr(HvSettings) settings =
         hv_settings_load(root, (const char *const *)run->conf_files, NULL);
-    return settings != NULL && settings->enabled && settings->file_backed_kib > 0
-               ? hv_memory_dir_read(root, settings->memory_backing_dir)
-               : NULL;
+    return settings != NULL ? hv_settings_memory_dir(settings, root) : NULL;
 }
 
 static int connect_libvirt(Agent *agent)

@@ -4,6 +4,8 @@
  *   stats      hugepages.KIB."vm.free_hugepages"                 room for a VM: filter, and display
  *   stats      numaNodeMemFree.NODE.hugepages.KIB.freePages      room on the node for pinned VMs
  *   caps       numaNodes.NODE.hugepages.KIB.totalPages           display
+ *   caps       memSize                                           what VMs may have in all
+ *   stats      memAvailable, memFree                             room for a VM: filter, and display
  *
  * The first two are set to what a VM could have: without what is claimed, promised or
  * reserved, with the growth that is likely where growth is allowed. That may be more
@@ -14,11 +16,15 @@
  * VDSM keeps the third as it was when libvirt's capabilities last changed; set to the
  * pool's count of now. The list of page sizes is right.
  *
+ * The last two only on a host that keeps the memory of VMs in files: file_backed_memory stands in
+ * place of the host's own memory, and what VMs have claimed of it in place of what is in use.
+ *
  * Only values that are there are replaced, each in the notation that it had.
  */
 #include "vdsm-report.h"
 
 #include "door.h"
+#include "glance-files.h"
 #include "json-span.h"
 
 #include <errno.h>
@@ -94,6 +100,24 @@ static void edit_pools(Edit *edit, const char *name, const char *list, const cha
     }
 }
 
+/* A host that keeps the memory of VMs in files has no other for them. The names are VDSM's, in MiB.
+ */
+static void edit_memory(Edit *edit, VdsmReport which)
+{
+    JsonSpan files;
+    guint64 capacity_kib, used_kib;
+    if (!json_span_member(edit->figures, "file_backed", &files) ||
+        !figure(files, "capacity_kib", &capacity_kib) || !figure(files, "used_kib", &used_kib))
+        return;
+    guint64 left_mib = capacity_kib > used_kib ? (capacity_kib - used_kib) / 1024 : 0;
+    if (which == VDSM_REPORT_CAPS) {
+        change_at(edit, (const char *const[]){"memSize", NULL}, capacity_kib / 1024);
+        return;
+    }
+    change_at(edit, (const char *const[]){"memAvailable", NULL}, left_mib);
+    change_at(edit, (const char *const[]){"memFree", NULL}, left_mib);
+}
+
 static int by_position(gconstpointer a, gconstpointer b)
 {
     const Change *one = a, *other = b;
@@ -136,8 +160,9 @@ char *vdsm_report_edit(VdsmReport which, const char *figures, const char *docume
     } else {
         edit_pools(&edit, "total", "numaNodes", "totalPages");
     }
+    edit_memory(&edit, which);
     if (edit.lacks != NULL)
-        *out_problem = g_strdup_printf("what VDSM reports lacks %s where its huge pages are told: "
+        *out_problem = g_strdup_printf("what VDSM reports lacks %s where memory is told: "
                                        "that part stays as it is",
                                        edit.lacks);
     return changes->len > 0 ? edited(&edit, document, n) : NULL;
@@ -214,7 +239,7 @@ static void rewrite(VdsmReport which, char **out_problem)
 int vdsm_report_main(VdsmReport which)
 {
     g_autofree char *problem = NULL;
-    if (has_page_sizes())
+    if (has_page_sizes() || glance_host_keeps_files())
         rewrite(which, &problem);
     if (problem != NULL)
         fprintf(stderr, "hugevm: %s\n", problem);

@@ -121,6 +121,10 @@ def life_by_run(bench):
     before, vm, second = pools(), bench.vm(memory_mib=VM_MIB), bench.vm(memory_mib=VM_MIB * 2)
     process = run_up(bench, vm)
     check(discards(is_in_files(vm)), "QEMU was not told to discard")
+    room = bench.json("status", status=0)["file_backed"]
+    same((room["directory"], room["capacity_kib"] >> 10, room["used_kib"] >> 10,
+          room["available_kib"] >> 10, room["unallocated_kib"]),
+         (DIRECTORY, CAPACITY_MIB, VM_MIB, CAPACITY_MIB - VM_MIB, 0), "status")
     said = bench.ctl("--conf", CONF, "run", second.path, status=1).stderr
     holds(said, f"VM '{second.name}' wants {VM_MIB * 2} MiB in files of {DIRECTORY}",
           f"{CAPACITY_MIB - VM_MIB} MiB available (file_backed_memory is {CAPACITY_MIB} MiB, "
@@ -196,6 +200,8 @@ def directory_that_will_not_do(bench, host):
     vm = bench.vm(memory_mib=VM_MIB)
     host.conf("[hugevm]\nfile_backed_memory = 65536\n")
     said = bench.ctl("--conf", CONF, "run", vm.path, status=1).stderr
+    found = bench.ctl("doctor")
+    holds(found.stdout, "problem: file-backed: file_backed_memory is 64 GiB, but")
     holds(said, f"file_backed_memory is 64 GiB, but the file system of {DIRECTORY} has "
           f"{ROOM_MIB} MiB only", f"set file_backed_memory to at most {ROOM_MIB}")
     host.conf(f"{FILES}memory_backing_dir = /run/nothing\n")

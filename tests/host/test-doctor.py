@@ -25,7 +25,7 @@ LEDGER = {"format": 1, "boot_id": BOOT, "last_generation": 0, "handover_failed":
           "grown": [], "intents": [], "claims": []}
 DYNAMIC = "[performance]\nuse_dynamic_hugepages = true\n"
 CHECKS = ["settings", "reserve", "huge-pages", "gigantic-pages", "default-size", "mounts", "ledger",
-          "guards", "handover", "surplus", "overcommit", "memory-floor"]
+          "guards", "handover", "surplus", "overcommit", "memory-floor", "file-backed"]
 
 
 class DoctorCase(cases.HostCase):
@@ -142,7 +142,7 @@ class Settings(DoctorCase):
         for part in ("etc/hugevm/hugevm.conf:2", "demote", "'sometimes'", "never"):
             self.assertIn(part, row["text"])
         self.assertEqual(list(found), [check for check in CHECKS if check not in
-                                       ("reserve", "handover", "memory-floor")])
+                                       ("reserve", "handover", "memory-floor", "file-backed")])
 
     def test_switch_of_vdsm_beside_hugevm_is_a_problem(self):
         (self.root / "usr/share/vdsm").mkdir(parents=True)
@@ -180,11 +180,11 @@ class Reserve(DoctorCase):
 
 
 class PageSizes(DoctorCase):
-    def test_kernel_without_huge_pages_is_a_problem_and_the_last_one(self):
+    def test_kernel_without_huge_pages_is_a_problem_and_the_last_of_them(self):
         self.make("no-hugetlb.txt")
         found = self.doctor(status=REFUSED)
         self.assertIn("CONFIG_HUGETLBFS", found["huge-pages"][0]["hint"])
-        self.assertEqual(list(found), ["settings", "huge-pages", "ledger"])
+        self.assertEqual(list(found), ["settings", "huge-pages", "ledger", "file-backed"])
 
     def test_cpu_without_huge_pages_is_the_cause(self):
         self.make("no-hugetlb.txt")
@@ -346,11 +346,68 @@ class MemoryFloor(DoctorCase):
 def main():
     suite = unittest.TestSuite(
         unittest.defaultTestLoader.loadTestsFromTestCase(case)
-        for case in (Sound, Settings, Reserve, PageSizes, Mounts, Ledger, Kernel, MemoryFloor))
+        for case in (Sound, Settings, Reserve, PageSizes, Mounts, Ledger, Kernel, MemoryFloor,
+                     Files))
     print(f"1..{suite.countTestCases()}")
     result = cases.TapResult()
     suite.run(result)
     return 0 if result.wasSuccessful() else 1
+
+
+class Files(DoctorCase):
+    """file_backed_memory; the size of a tree's file system is nobody's."""
+
+    def files_in(self, path, more=""):
+        self.configure(f"{DYNAMIC}[hugevm]\nfile_backed_memory = 1024\n{more}")
+        (self.root / path).mkdir(parents=True)
+
+    def test_directory_of_libvirts_own_is_ok(self):
+        self.files_in("var/lib/libvirt/qemu/ram")
+        self.assertIn("there is room", self.doctor()["file-backed"][0]["text"])
+
+    def test_directory_of_qemu_conf_is_ok(self):
+        self.files_in("srv/ram")
+        self.write("etc/libvirt/qemu.conf", "user = \"root\"\n# memory_backing_dir = \"/x\"\n"
+                                            "memory_backing_dir = \"/srv/ram\"\n")
+        self.assertEqual(self.doctor()["file-backed"][0]["level"], "ok")
+
+    def test_missing_directory_is_a_problem(self):
+        self.files_in("srv")
+        self.finds("file-backed", "problem", "/var/lib/libvirt/qemu/ram does not exist",
+                   "mount a file system for them on /var/lib/libvirt/qemu/ram")
+
+    def test_file_in_its_place_is_a_problem(self):
+        self.files_in("var/lib/libvirt/qemu")
+        self.write("var/lib/libvirt/qemu/ram", "")
+        self.finds("file-backed", "problem", "/var/lib/libvirt/qemu/ram is no directory")
+
+    def test_directory_that_libvirtd_does_not_use_is_a_problem(self):
+        self.files_in("srv/ram", "memory_backing_dir = /srv/ram\n")
+        self.finds("file-backed", "problem", "is /srv/ram, but libvirtd makes its files in "
+                   "/var/lib/libvirt/qemu/ram", 'set memory_backing_dir = "/srv/ram"')
+
+    def test_root_file_system_is_a_problem(self):
+        self.files_in("var/lib/libvirt/qemu/ram")
+        mounts = self.root / "proc/self/mounts"
+        mounts.write_text("/dev/sda1 / ext4 rw 0 0\n" + mounts.read_text())
+        self.finds("file-backed", "problem", "no file system is mounted for the memory files",
+                   "/var/lib/libvirt/qemu/ram")
+
+    def test_file_system_above_it_will_do(self):
+        self.files_in("var/lib/libvirt/qemu/ram")
+        mounts = self.root / "proc/self/mounts"
+        mounts.write_text("/dev/sda1 / ext4 rw 0 0\n/dev/sdb /var/lib/libvirt xfs rw 0 0\n"
+                          + mounts.read_text())
+        self.assertEqual(self.doctor()["file-backed"][0]["level"], "ok")
+
+    def test_all_claimed_is_a_note(self):
+        self.files_in("var/lib/libvirt/qemu/ram")
+        process = {"pid": 0, "start_ticks": 0}
+        claim = {"uuid": "00000000-0000-0000-0000-00000000000a", "name": "vm", "generation": 1,
+                 "state": "running", "owner_name": "x", "owner": process, "qemu": process,
+                 "needs": [], "shared": True, "file_kib": 1 << 20, "file_dir": "/srv/ram"}
+        self.ledger({**LEDGER, "last_generation": 1, "claims": [claim]})
+        self.finds("file-backed", "note", "all of file_backed_memory is claimed")
 
 
 if __name__ == "__main__":

@@ -164,6 +164,39 @@ class Figures(ReportCase):
             self.stays("stats", text, "lacks")
 
 
+FILES = {"directory": "/srv/ram", "capacity_kib": 8 << 20, "used_kib": 3 << 20,
+         "available_kib": 1 << 20}
+
+
+class MemoryInFiles(ReportCase):
+    """A host that keeps the memory of VMs in files."""
+
+    def edited(self, which, document, files):
+        found, said = self.run_edit(which, json.dumps(document),
+                                    json.dumps({**FIGURES, "file_backed": files}))
+        return json.loads(found), said
+
+    def test_capacity_stands_in_place_of_the_hosts_memory(self):
+        found, said = self.edited("caps", {**CAPS, "memSize": "64000"}, FILES)
+        self.assertEqual((found, said), ({**expected_caps(CAPS), "memSize": "8192"}, ""))
+
+    def test_what_vms_have_claimed_stands_in_place_of_what_is_in_use(self):
+        stats = {**STATS, "memAvailable": 61000, "memFree": "61210"}
+        found, said = self.edited("stats", stats, FILES)
+        self.assertEqual((found, said), ({**expected_stats(STATS), "memAvailable": 5120,
+                                          "memFree": "5120"}, ""))
+
+    def test_more_than_all_leaves_nothing(self):
+        stats = {**STATS, "memAvailable": 61000, "memFree": 61210}
+        found, _ = self.edited("stats", stats, {**FILES, "used_kib": 9 << 20})
+        self.assertEqual((found["memAvailable"], found["memFree"]), (0, 0))
+
+    def test_without_files_it_stays(self):
+        stats = {**STATS, "memAvailable": 61000, "memFree": 61210}
+        found, said = self.edited("stats", stats, None)
+        self.assertEqual((found, said), (expected_stats(stats), ""))
+
+
 class OddInput(ReportCase):
     def test_what_is_no_json_stays(self):
         text = json.dumps(STATS)

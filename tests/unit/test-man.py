@@ -226,15 +226,15 @@ def settled_of(ctl, root):
     return keys({name: plan[name] for name in ("chosen", "binding")})
 
 
-def files_of(ctl, root):
-    """The keys of a plan on a host that has VMs' memory in files."""
+def files_of(ctl, root, *command):
+    """The keys of a command on a host that has VMs' memory in files."""
     (root / "srv/ram").mkdir(parents=True, exist_ok=True)
     write(root / "files.conf", "[hugevm]\nfile_backed_memory = 1024\nmemory_backing_dir = /srv/ram\n")
     write(root / "files.xml",
           f"<domain><name>vm</name><uuid>{UUID}</uuid><memory>8192</memory></domain>")
-    plan = json.loads(ctl.run("--root", str(root), "--conf", str(root / "files.conf"), "--json",
-                              "plan", str(root / "files.xml")))
-    return keys({"file_backed": plan["file_backed"]})
+    report = json.loads(ctl.run("--root", str(root), "--conf", str(root / "files.conf"), "--json",
+                                *command))
+    return keys({"file_backed": report["file_backed"]})
 
 
 def check_json(ctl, doc):
@@ -250,7 +250,10 @@ def check_json(ctl, doc):
             documented = {key for line in terms(text) for key in re.split(r", ", line)}
             documented = {key.replace("*", "") for key in documented}
             if command == "plan":
-                real |= refusal_of(ctl, root) | settled_of(ctl, root) | files_of(ctl, root)
+                real |= refusal_of(ctl, root) | settled_of(ctl, root)
+                real |= files_of(ctl, root, "plan", str(root / "files.xml"))
+            if command == "status":
+                real |= files_of(ctl, root, "status")
             if command in ("plan", "verify"):
                 documented.add("vm")
             if command == "verify":
