@@ -62,7 +62,7 @@ def by_run(bench, _host):
         same([claim["shared"] for claim in bench.claims()], [True, True], "shared in the claims")
         _, err = bench.end(process, signal.SIGTERM)
         for port in ovs.ports:
-            holds(err, needed_by(ovs, port) + ": the guest's memory is made shared")
+            holds(err, needed_by(ovs, port) + ", and the guest's memory is made shared")
         back_as_before(bench, before)
 
 
