@@ -4,6 +4,7 @@
 
 #include "door.h"
 
+#include <stddef.h>
 #include <string.h>
 
 gboolean vdsm_device_may_share(const VdsmRequest *request)
@@ -22,6 +23,9 @@ gboolean vdsm_device_is_refused(const VdsmRequest *request, char **out_problem)
     const struct hugevm_vm_ref vm = {.size = sizeof vm, .uuid = request->uuid};
     if (!door_open(&door, "vdsm", 0, out_problem))
         return FALSE;
+    if (door.plugin->size < offsetof(struct hugevm_plugin, before_device_hotplug) +
+                                sizeof door.plugin->before_device_hotplug)
+        return FALSE; /* a module from before an upgrade */
     int32_t code = door.plugin->before_device_hotplug(door.handle, &vm, request->xml,
                                                       request->xml_bytes, &error);
     if (code != HUGEVM_OK)
