@@ -12,6 +12,7 @@
 #include "page-size.h"
 #include "report-files.h"
 #include "report-reserved.h"
+#include "report-files.h"
 
 #include <json-glib/json-glib.h>
 #include <string.h>

@@ -8,6 +8,7 @@
 #include "page-size.h"
 #include "report-files.h"
 #include "report-reserved.h"
+#include "report-files.h"
 #include "reserve.h"
 
 #define NAMES_MAX 3 /* of VMs in a line */
