@@ -5,6 +5,8 @@
  * this host lacks are replaced by the size that a VM property would fall back to:
  * QEMU's stream of memory knows bytes, not pages.
  *
+ * Whether memory is in files nobody can change on the way: libvirt compares <source> of both XMLs.
+ *
  * Only the XML is made here. Nothing is planned or taken: whether there is room is
  * decided by the claim, which follows with the XML that came of this.
  */
@@ -144,37 +146,6 @@ static gboolean adapt(const HvAgent *agent, const HvVm *vm, const HvDomain *doma
            (choose_size(&a, error) && replace_sizes(&a, vm, outcome, error));
 }
 
-static gboolean put_into_files(const HvVm *vm, const HvDomain *domain, HvOutcome *outcome,
-                               GError **error)
-{
-    const HvDomainEdit edit = {.back_by_files = TRUE};
-    gsize bytes = 0;
-    char *edited = hv_domain_edit(domain, vm->xml, vm->xml_bytes, &edit, &bytes, error);
-    if (edited == NULL)
-        return FALSE;
-    g_free(outcome->xml);
-    outcome->xml = edited;
-    outcome->xml_bytes = bytes;
-    outcome->xml_changed = TRUE;
-    g_ptr_array_add(outcome->warnings,
-                    g_strdup("the incoming VM gets its memory in files, as all VMs of this host "
-                             "(file_backed_memory; incoming_page_sizes = adapt)"));
-    return TRUE;
-}
-
-/* What has huge pages is for the claim to refuse. */
-static gboolean adapt_files(const HvSettings *settings, const HvVm *vm, const HvDomain *domain,
-                            HvOutcome *outcome, GError **error)
-{
-    g_autoptr(GError) local = NULL;
-    if (domain->has_hugepages || hv_files_check_incoming(settings, domain, &local))
-        return TRUE;
-    if (settings->file_backed_kib > 0 && settings->adapts_incoming)
-        return put_into_files(vm, domain, outcome, error);
-    g_propagate_error(error, g_steal_pointer(&local));
-    return FALSE;
-}
-
 HvOutcome *hv_lifecycle_adapt_incoming(const HvAgent *agent, const HvVm *vm, GError **error)
 {
     g_autoptr(HvDomain) domain = hv_domain_parse(vm->xml, vm->xml_bytes, error);
@@ -187,7 +158,9 @@ HvOutcome *hv_lifecycle_adapt_incoming(const HvAgent *agent, const HvVm *vm, GEr
             : NULL;
     if (settings == NULL)
         return NULL;
-    if (settings->enabled && !adapt_files(settings, vm, domain, outcome, error))
+    /* what has huge pages is for the claim to refuse */
+    if (settings->enabled && !domain->has_hugepages &&
+        !hv_files_check_incoming(settings, domain, error))
         return NULL;
     if (settings->enabled && settings->adapts_incoming && !adapt(agent, vm, domain, outcome, error))
         return NULL;

@@ -293,7 +293,8 @@ static gboolean prepare_normal(HvStart *start, HvProperties *properties, GError 
     if (is_on && is_coming && !hv_files_check_incoming(start->settings, start->domain, error))
         return FALSE;
     gboolean is_in_files = is_on && start->settings->file_backed_kib > 0;
-    if (is_in_files && (!start->vm->cannot_edit || hv_domain_is_file_backed(start->domain)))
+    gboolean is_settled = start->vm->cannot_edit || start->vm->is_restored; /* libvirt compares */
+    if (is_in_files && (!is_settled || hv_domain_is_file_backed(start->domain)))
         return prepare_request(start, properties, error);
     add_warnings(start->outcome->warnings, properties->warnings);
     if (is_in_files)

@@ -55,6 +55,7 @@ typedef struct {
     gsize xml_bytes;
     Glance glance;
     Door door;
+    gboolean is_migration;
     gboolean must_refuse;
     gboolean must_start; /* whatever is wrong: it has nothing of ours */
 } Call;
@@ -104,7 +105,8 @@ static gboolean adapt(Call *call, char **out_problem)
         return TRUE;
     int32_t code = plugin->adapt_incoming_xml(call->door.handle, &vm, &result, &error);
     if (code != HUGEVM_OK) {
-        call->must_refuse = code == HUGEVM_ERROR_SHORTAGE || code == HUGEVM_ERROR_CONFLICT;
+        call->must_refuse =
+            code == HUGEVM_ERROR_SHORTAGE || (code == HUGEVM_ERROR_CONFLICT && call->is_migration);
         *out_problem = call->must_refuse ? door_problem(&error) : NULL;
         return !call->must_refuse;
     }
@@ -179,12 +181,6 @@ static gboolean starts_beside_files(Call *call)
     return TRUE;
 }
 
-static gboolean comes_to_files(Call *call)
-{
-    (void)call;
-    return glance_host_keeps_files();
-}
-
 static gboolean comes_to_or_from_files(Call *call)
 {
     return glance_may_come_from_files(call->xml, call->xml_bytes) || glance_host_keeps_files();
@@ -200,7 +196,7 @@ static gboolean is_claimed_in_files(Call *call)
 
 static const Event events[] = {
     {"migrate", "begin", adapt, .of_files = comes_to_or_from_files},
-    {"restore", "begin", adapt, .of_files = comes_to_files},
+    {"restore", "begin", adapt},
     {"prepare", "begin", claim, .claims = TRUE, .can_refuse = TRUE,
      .of_files = starts_beside_files},
     {"start", "begin", launching, .can_refuse = TRUE, .of_files = is_claimed_in_files},
@@ -260,6 +256,7 @@ int main(int argc, char **argv)
     if (event == NULL)
         return 0;
     call.name = argv[1];
+    call.is_migration = strcmp(argv[2], "migrate") == 0;
     call.xml = door_read(STDIN_FILENO, &call.xml_bytes);
     if (call.xml == NULL || !concerns_us(event, &call))
         return 0;

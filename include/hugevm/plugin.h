@@ -387,8 +387,10 @@ struct hugevm_plugin {
      * result's XML names a page size of this host's instead of those that it does
      * not offer; else it is as it came. Plans and takes nothing, looks at no ledger,
      * does not block. The claim follows, with that XML.
-     * Errors: SHORTAGE (no page size of this host's will do), INVALID_ARGUMENT,
-     * BAD_XML, BAD_CONFIG, SYSTEM. Since 1.0.
+     * Errors: SHORTAGE (no page size of this host's will do), CONFLICT (a VM that
+     * migrates in has its memory in files and this host has none, or the other way
+     * round; of no interest for one that is restored), INVALID_ARGUMENT, BAD_XML, BAD_CONFIG,
+     * SYSTEM. Since 1.0.
      */
     int32_t (*adapt_incoming_xml)(struct hugevm_handle *handle, const struct hugevm_vm *vm,
                                   struct hugevm_result **out_result, struct hugevm_error *error);

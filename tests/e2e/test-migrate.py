@@ -414,6 +414,38 @@ def no_page_size_will_do(bench):
         gone(beta)
 
 
+# --- memory in files ------------------------------------------------------------------------------
+
+FILES = "[hugevm]\nfile_backed_memory = 96\nincoming_page_sizes = adapt\n"
+FILES_DIRECTORY = "/var/lib/libvirt/qemu/ram/"
+IN_FILES = ("<memoryBacking><source type='file'/><access mode='shared'/>"
+            "<allocation mode='immediate'/></memoryBacking>")
+
+
+def memory_in_files(bench):
+    """a VM is refused by a host that keeps memory elsewhere than its own does, before its QEMU"""
+    vm, filed = bench.vm(memory_mib=64), bench.vm(memory_mib=64, inside=IN_FILES)
+    with two_hosts(0) as (alpha, beta):
+        beta.conf(FILES)
+        for one in (vm, filed):
+            alpha.virsh("create", one.path, status=0)
+        refused(migrate(bench, alpha, beta, vm, status=1), f"VM '{vm.name}' comes with memory that "
+                "is not in files", "what to do: take it to a host without file_backed_memory")
+        same((alpha.state(vm), beta.claims()), ("running", []), "state; claims of the destination")
+        migrate(bench, alpha, beta, filed)
+        same((alpha.qemu(filed), beta.claims()), (0, [(filed.uuid, "running")]),
+             "QEMU at the source; claims of the destination")
+        check(FILES_DIRECTORY in read(f"/proc/{beta.qemu(filed)}/maps"), "it is not in files")
+        refused(migrate(bench, beta, alpha, filed, status=1), f"VM '{filed.name}' comes with its "
+                "memory in files, but this host has no file_backed_memory")
+        alpha.conf(FILES)
+        migrate(bench, beta, alpha, filed)
+        same((alpha.claims(), beta.claims()), ([(filed.uuid, "running")], []), "claims")
+        for one in (vm, filed):
+            alpha.virsh("destroy", one.uuid, status=0)
+        gone(alpha, beta)
+
+
 # --- libvirtd comes back --------------------------------------------------------------------------
 
 
@@ -487,5 +519,5 @@ if __name__ == "__main__":
     sys.exit(harness.main([
         there_and_back, from_embedded_driver, of_hugevmctl_run, cancelled, source_killed,
         daemon_killed, no_room, managed_save, saved_to_a_file, other_page_size,
-        other_page_size_of_a_device, no_page_size_will_do, reconnected, killed_before_started,
+        other_page_size_of_a_device, no_page_size_will_do, memory_in_files, reconnected, killed_before_started,
     ]))
