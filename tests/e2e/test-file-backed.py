@@ -121,6 +121,8 @@ def life_by_run(bench):
     before, vm, second = pools(), bench.vm(memory_mib=VM_MIB), bench.vm(memory_mib=VM_MIB * 2)
     process = run_up(bench, vm)
     check(discards(is_in_files(vm)), "QEMU was not told to discard")
+    same(bench.ctl("audit", status=0).stdout, "nothing found\n", "audit")
+    holds(bench.ctl("drain", status=1).stderr, f"has {VM_MIB} MiB in files of '{DIRECTORY}'")
     room = bench.json("status", status=0)["file_backed"]
     same((room["directory"], room["capacity_kib"] >> 10, room["used_kib"] >> 10,
           room["available_kib"] >> 10, room["unallocated_kib"]),

@@ -23,6 +23,38 @@ from vdsm_host import (
 from vdsm_runner import HookError, Runner
 
 
+# --- memory in files --------------------------------------------------------------------------
+
+FILES = "[hugevm]\nfile_backed_memory = 300\n"
+
+
+def memory_in_files(bench):
+    """on a host that keeps memory in files a VM is put there, and the next one is refused"""
+    before, runner = pools(), vdsm(bench, FILES)
+    vm = Vm(bench, runner)
+    vm.start(vm.launch)
+    holds(vm.xml, "<source type='file'/>", "<access mode='shared'/>",
+          "<allocation mode='immediate'/>")
+    claim, = bench.claims()
+    same((claim["state"], claim["file_backed"]["kib"]), ("running", 256 << 10), "claim")
+    check(f"{claim['file_backed']['directory']}/" in read(f"/proc/{vm.domain.qemu()}/maps"),
+          "its memory is not there")
+    second = Vm(bench, runner)
+    try:
+        second.before_vm_start()
+        raise Failure("a second VM is not refused")
+    except HookError as error:
+        holds(str(error), "wants 256 MiB in files of", "44 MiB available")
+    huge = Vm(bench, runner, {"hugepages": "2048"})
+    try:
+        huge.before_vm_start()
+        raise Failure("a VM with huge pages is not refused")
+    except HookError as error:
+        holds(str(error), "asks for huge pages, but this host keeps the memory of all VMs in files")
+    vm.destroy(vm.end)
+    same((bench.claims(), pools()), ([], before), "claims and pools")
+
+
 # --- starts that go well ----------------------------------------------------------------------
 
 
@@ -427,5 +459,5 @@ if __name__ == "__main__":
         restore, migration, parallel, never_started, start_again, libvirt_refuses, vdsm_dies,
         shortage, static_shortage, bad_property, later_script, edit_cannot_be_written,
         migration_without_element, broken_host, odd_sudo, silent_sudo, talkative_sudo,
-        ordinary_vm, switched_off, late_release, claim_left_behind,
+        ordinary_vm, memory_in_files, switched_off, late_release, claim_left_behind,
     ]))
