@@ -230,6 +230,7 @@ static gboolean pass_unread(HvStart *start, GError **error)
 static void leave_as_it_stands(HvRequest *request, const HvDomain *domain)
 {
     request->open.bind = HV_BIND_NONE;
+    request->edit.add_discard = FALSE;
     if (hv_sharing_is_complete(domain))
         request->edit.make_shared = FALSE;
     if (request->open.may_be_normal)
@@ -271,6 +272,8 @@ static gboolean prepare_request(HvStart *start, HvProperties *properties, GError
         return FALSE;
     if (start->vm->cannot_edit)
         leave_as_it_stands(start->asked, start->domain);
+    if (start->vm->is_incoming) /* libvirt takes no other <memoryBacking> for it */
+        start->asked->edit.back_by_files = start->asked->edit.add_discard = FALSE;
     HvRequest *request = hv_request_copy(start->asked);
     start->outcome->request = request;
     add_warnings(start->outcome->warnings, start->settings->warnings);
