@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CONSUMERS_MAX 64
+#define CONSUMERS_OF_A_NAME_MAX 64 /* a database has a process per connection */
 #define COMM_MAX_BYTES 64
 #define COMM_CUT_CHARS 15 /* the kernel keeps no more of a name */
 
@@ -268,6 +268,14 @@ static void read_pages(const HvRoot *root, HvConsumer *consumer, const HvSnapsho
     }
 }
 
+static gboolean is_one_too_many(const GPtrArray *consumers, const char *process)
+{
+    guint n = 0;
+    for (guint i = 0; i < consumers->len; i++)
+        n += strcmp(((HvConsumer *)g_ptr_array_index(consumers, i))->process, process) == 0;
+    return n >= CONSUMERS_OF_A_NAME_MAX;
+}
+
 static gboolean has_names(const HvSettings *settings)
 {
     for (guint i = 0; i < settings->reserved->len; i++)
@@ -286,10 +294,10 @@ void hv_consumers_read(const HvRoot *root, const HvSettings *settings, const HvL
     g_auto(GStrv) names = hv_root_list(root, "/proc", NULL);
     for (guint i = 0; names != NULL && names[i] != NULL; i++) {
         HvConsumer *consumer = identify(root, settings, names[i]);
+        if (consumer != NULL && is_one_too_many(snapshot->consumers, consumer->process))
+            g_clear_pointer(&consumer, hv_consumer_free);
         if (consumer != NULL)
             g_ptr_array_add(snapshot->consumers, consumer);
-        if (snapshot->consumers->len == CONSUMERS_MAX)
-            break;
     }
     if (snapshot->consumers->len == 0)
         return;

@@ -17,9 +17,9 @@ typedef struct {
 } HvConsumer;
 
 /*
- * Finds them and puts them into snapshot->consumers, ascending by pid; NULL stays where no
- * reservation has a name, and costs nothing. The pools must have been read before: of a consumer
- * that restarts in between, pages are then missed, rather than given away.
+ * Finds them, some dozens of each name at most, and puts them into snapshot->consumers; NULL stays
+ * where no reservation has a name, and costs nothing. The pools must have been read before: of a
+ * consumer that restarts in between, pages are then missed, rather than given away.
  *
  * A process is meant by the name of its program or, where that is another, by its comm, if that is
  * the reservation's or begins with it and '-', '_' or '.'; of several the longest counts. It must

@@ -335,16 +335,19 @@ static void test_kernel_without_numa_has_one_node(void)
     g_assert_cmpuint(consumer_at(&host, 0)->placed->len, ==, 1);
 }
 
-/* However many processes take the name. */
-static void test_number_of_consumers_is_bounded(void)
+/* However many processes take the name; another name's are found beside them. */
+static void test_number_of_consumers_of_a_name_is_bounded(void)
 {
     g_auto(Host) host;
     host_init(&host);
+    reserve_for(&host, "postgres");
     reserve_for(&host, "ovs");
     for (int pid = 1000; pid < 1200; pid++)
-        process(&host, pid, "/usr/sbin/ovs-vswitchd", "ovs-vswitchd");
+        process(&host, pid, "/usr/lib/postgresql/15/bin/postgres", "postgres");
+    process(&host, 2000, "/usr/sbin/ovs-vswitchd", "ovs-vswitchd");
     look(&host);
-    g_assert_cmpuint(host.snapshot->consumers->len, ==, 64);
+    g_assert_cmpuint(host.snapshot->consumers->len, ==, 64 + 1);
+    g_assert_cmpint(consumer_at(&host, 64)->pid, ==, 2000);
 }
 
 #define ADD(name, test) g_test_add_func("/consumers/" name, test)
@@ -369,6 +372,6 @@ int main(int argc, char **argv)
     ADD("what-cannot-be-seen-is-not-held", test_what_cannot_be_seen_is_not_held);
     ADD("process-without-huge-pages-holds-nothing", test_process_without_huge_pages_holds_nothing);
     ADD("kernel-without-numa-has-one-node", test_kernel_without_numa_has_one_node);
-    ADD("number-of-consumers-is-bounded", test_number_of_consumers_is_bounded);
+    ADD("number-of-consumers-of-a-name-is-bounded", test_number_of_consumers_of_a_name_is_bounded);
     return g_test_run();
 }
