@@ -132,7 +132,15 @@ static gboolean keeps_memory(const HvWorld *world)
     return world->settings->floor_host_kib > 0 || world->settings->floor_node_percent > 0;
 }
 
-static char *hint_for(const HvWorld *world, const HvShortage *shortage)
+/* What has to be added before the first page of it is a VM's. */
+static guint64 owed_pages(const HvRoom *room)
+{
+    guint64 spoken_for = hv_plus(room->resv, room->reserved_unused);
+    guint64 left = hv_plus(hv_minus(room->free, spoken_for), room->overcommit_left);
+    return hv_plus(hv_minus(spoken_for, room->free), hv_minus(room->exposed, left));
+}
+
+static char *hint_for(const HvWorld *world, const HvShortage *shortage, const HvRoom *room)
 {
     if (world->settings->use_dynamic_hugepages)
         return g_strdup(keeps_memory(world)
@@ -143,7 +151,7 @@ static char *hint_for(const HvWorld *world, const HvShortage *shortage)
         "set use_dynamic_hugepages = true under [performance] in /etc/hugevm/hugevm.conf, or add "
         "%" G_GUINT64_FORMAT " pages: raise /sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT
         "kB/nr_hugepages",
-        shortage->missing_of_size, shortage->size_kib);
+        hv_plus(shortage->missing_of_size, owed_pages(room)), shortage->size_kib);
 }
 
 /* What splitting and growth could add on these nodes. */
@@ -219,7 +227,7 @@ HvRefusal *hv_shortage_refusal(const HvWorld *world, const HvRequest *request,
     g_autofree char *place = describe_place(&shown.nodes);
     g_autofree char *others = describe_others(world, &shown, &room);
     g_autofree char *end = describe_end(world, &shown);
-    g_autofree char *hint = hint_for(world, &shown);
+    g_autofree char *hint = hint_for(world, &shown, &room);
     return hv_refusal_new(HV_ERROR_SHORTAGE, hint,
                           "VM %s wants %" G_GUINT64_FORMAT " page%s of %s on %s: %" G_GUINT64_FORMAT
                           " available (%s%s), %s",

@@ -145,6 +145,16 @@ class Plan(ReservedCase):
         self.assertIn("30 reserved by configuration; reserved for ovs, 0 of 30 in use",
                       self.refusal(100))
 
+    def test_pages_that_the_hint_adds_are_enough(self):
+        self.configure(RESERVED.replace("count:30", "count:70"))
+        hint = self.plan(cases.domain(100), status=REFUSED)["refusal"]["hint"]
+        self.assertIn("or add 62 pages", hint)  # 49, and 13 that lack for what is reserved
+        pool = self.root / "sys/devices/system/node/node0/hugepages/hugepages-2048kB"
+        for name, pages in ("nr_hugepages", 100), ("free_hugepages", 60):
+            (pool / name).write_text(f"{pages + 62}\n")
+        self.assertIsNone(self.plan(cases.domain(100))["refusal"])
+        self.assertIn("51 pages", self.refusal(102))
+
     def test_long_lists_are_cut(self):
         self.configure("[hugevm]\nreserved =\n" + "".join(
             f"  name{i}=size:2M,count:1\n" for i in range(5)))
