@@ -22,22 +22,21 @@ static char *value_of_line(const char *line, const char *key)
     if (*line != '=')
         return NULL;
     line += 1 + strspn(line + 1, " \t");
-    const char *end = *line == '"' || *line == '\'' ? strchr(line + 1, *line) : NULL;
-    return end != NULL ? g_strndup(line + 1, (gsize)(end - line - 1)) : NULL;
+    const char *quotes = g_str_has_prefix(line, "\"\"\"") ? "\"\"\"" : *line == '"' ? "\"" : "'";
+    if (!g_str_has_prefix(line, quotes))
+        return NULL;
+    line += strlen(quotes);
+    const char *end = strstr(line, quotes);
+    return end != NULL ? g_strndup(line, (gsize)(end - line)) : NULL;
 }
 
-/* As libvirt reads it: of several the last one counts. */
+/* As libvirt reads it: of several the first one counts. */
 static char *read_libvirt_path(const HvRoot *root)
 {
     g_autofree char *text = hv_root_read_text(root, QEMU_CONF, QEMU_CONF_MAX_BYTES, NULL);
     char *path = NULL, *next = text, *line;
-    while (text != NULL && (line = hv_next_line(&next)) != NULL) {
-        char *value = value_of_line(line, "memory_backing_dir");
-        if (value == NULL)
-            continue;
-        g_free(path);
-        path = value;
-    }
+    while (text != NULL && path == NULL && (line = hv_next_line(&next)) != NULL)
+        path = value_of_line(line, "memory_backing_dir");
     if (path != NULL && g_path_is_absolute(path) && g_utf8_validate(path, -1, NULL))
         return path;
     g_free(path);

@@ -3,6 +3,7 @@
 #include "vm-fixture.h"
 
 #include "error.h"
+#include "memory-dir.h"
 
 #define FILES_DIR "/srv/ram"
 #define OTHER_SETTINGS "file /etc/hugevm/hugevm.conf [hugevm]\\nenabled = true\\n"
@@ -109,6 +110,32 @@ static void a_life_ends_where_it_began(void)
     g_assert_cmpuint(n_claims(), ==, 0);
     g_assert_cmpuint(fake.n_writes, ==, 0);
     assert_untouched();
+}
+
+/* As libvirt reads its file: of several values it takes the first. */
+static void the_directory_is_libvirts(void)
+{
+    static const struct {
+        const char *conf, *directory;
+    } cases[] = {
+        {"memory_backing_dir = \"" FILES_DIR "\"\\nmemory_backing_dir = \"/srv\"\\n", FILES_DIR},
+        {"# memory_backing_dir = \"/srv\"\\n  memory_backing_dir='" FILES_DIR "' # ours\\n",
+         FILES_DIR},
+        {"memory_backing_dir = \"\"\"" FILES_DIR "\"\"\"\\n", FILES_DIR},
+        {"memory_backing_dirs = \"/srv\"\\n", HV_MEMORY_DIR_DEFAULT},
+        {"memory_backing_dir = 5\\n", HV_MEMORY_DIR_DEFAULT},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_auto(Host) host = {0};
+        g_autofree char *conf =
+            g_strconcat("file /etc/hugevm/hugevm.conf [hugevm]\\nfile_backed_memory = 1024\\n\n"
+                        "file " HV_MEMORY_DIR_DEFAULT "/lost+found \nfile /etc/libvirt/qemu.conf ",
+                        cases[i].conf, NULL);
+        files_host_init(&host, conf);
+        claim_files(&host, UUID_A, 6);
+        g_autoptr(HvLedger) ledger = read_ledger();
+        g_assert_cmpstr(hv_ledger_claim(ledger, UUID_A)->file_dir, ==, cases[i].directory);
+    }
 }
 
 static void there_is_no_overcommit(void)
@@ -348,6 +375,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     ADD(a_life_ends_where_it_began);
+    ADD(the_directory_is_libvirts);
     ADD(there_is_no_overcommit);
     ADD(whoever_dies_leaves_no_claim);
     ADD(a_qemu_that_still_allocates_is_not_seen_to_run);
