@@ -3,7 +3,6 @@
 
 #include "page-size.h"
 #include "platform.h"
-#include "process.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -52,8 +51,8 @@ GArray *hv_backing_below(const HvRoot *root, gint64 pid, const char *directory)
     char *next = text, *line;
     HvMapping mapping;
     while (text != NULL && (line = hv_next_line(&next)) != NULL)
-        if (hv_process_maps_below(line, directory) && hv_mapping_parse(line, &mapping) &&
-            mapping.file.inode != 0 && !contains(files, &mapping.file))
+        if (hv_mapping_parse(line, &mapping) && hv_mapping_is_below(&mapping, directory) &&
+            !contains(files, &mapping.file))
             g_array_append_val(files, mapping.file);
     return files;
 }

@@ -37,6 +37,13 @@ gboolean hv_mapping_parse(const char *text, HvMapping *out_mapping)
     return TRUE;
 }
 
+gboolean hv_mapping_is_below(const HvMapping *mapping, const char *directory)
+{
+    gsize n = strlen(directory);
+    return mapping->file.inode != 0 && strncmp(mapping->path, directory, n) == 0 &&
+           mapping->path[n] == '/';
+}
+
 /* --- smaps ----------------------------------------------------------------------------------- */
 
 static gboolean parse_first(const char *line, HvSmap *out_smap)

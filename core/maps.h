@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Maps: what /proc/PID/maps, smaps and numa_maps say, line by line. For residence.c,
+ * Maps: what /proc/PID/maps, smaps and numa_maps say, line by line. For process.c, residence.c,
  * backing.c and consumers.c, which sum it up.
  */
 #pragma once
@@ -33,6 +33,9 @@ typedef struct {
 
 /* text may go on behind the line. FALSE: it is another line. */
 gboolean hv_mapping_parse(const char *text, HvMapping *out_mapping);
+
+/* Is it of a file below the directory? The line must end with the path. */
+gboolean hv_mapping_is_below(const HvMapping *mapping, const char *directory);
 
 /* One mapping as smaps shows it. */
 typedef struct {

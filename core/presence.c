@@ -104,7 +104,7 @@ static guint64 initial_kib(const HvClaim *claim)
 static gboolean has_all_memory(const HvRoot *root, const HvClaim *claim, gint64 pid)
 {
     if (claim->file_dir != NULL)
-        return hv_process_touched_files_kib(root, pid) >= claim->file_kib;
+        return hv_process_allocated_file_kib(root, pid, claim->file_dir) >= claim->file_kib;
     return hv_process_hugetlb_kib(root, pid) >= initial_kib(claim);
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "process.h"
 
+#include "maps.h"
 #include "page-size.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define STAT_MAX_BYTES 4096
 #define STATUS_MAX_BYTES (64 * 1024)
@@ -82,50 +84,49 @@ static char *read_status(const HvRoot *root, const char *pid)
     return hv_root_read_text(root, path, STATUS_MAX_BYTES, NULL);
 }
 
-gboolean hv_process_maps_below(const char *line, const char *directory)
+/* How much of a mapping counts, in KiB. */
+typedef guint64 (*Measure)(const HvRoot *root, const HvMapping *mapping);
+
+static guint64 mapped_kib(const HvRoot *root, const HvMapping *mapping)
 {
-    const char *path = strchr(line, '/'); /* nothing before the path has one */
-    gsize n = strlen(directory);
-    return path != NULL && strncmp(path, directory, n) == 0 && path[n] == '/';
+    (void)root;
+    return (mapping->end - mapping->start) / 1024;
 }
 
-/* Of a line "START-END PERMS OFFSET MAJOR:MINOR INODE PATH". */
-static guint64 mapped_kib(const char *line, const char *directory)
+/* What the kernel has written back it may have taken from the process: its own count says less. */
+static guint64 allocated_kib(const HvRoot *root, const HvMapping *mapping)
 {
-    char *end;
-    if (!hv_process_maps_below(line, directory))
+    struct stat st;
+    g_autofree char *path = hv_root_path(root, mapping->path);
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
         return 0;
-    guint64 from = g_ascii_strtoull(line, &end, 16);
-    guint64 to = *end == '-' ? g_ascii_strtoull(end + 1, NULL, 16) : 0;
-    return hv_minus(to, from) / 1024;
+    return MIN((guint64)st.st_blocks / 2, mapped_kib(root, mapping)); /* blocks of 512 bytes */
 }
 
-static guint64 file_kib(const HvRoot *root, const char *pid, const char *directory)
+static guint64 sum_below(const HvRoot *root, const char *pid, const char *directory,
+                         Measure measure)
 {
     g_autofree char *path = g_strdup_printf("/proc/%s/maps", pid);
     g_autofree char *text = hv_root_read_text(root, path, MAPS_MAX_BYTES, NULL);
     guint64 sum_kib = 0;
+    HvMapping mapping;
     char *next = text, *line;
     while (text != NULL && (line = hv_next_line(&next)) != NULL)
-        sum_kib = hv_plus(sum_kib, mapped_kib(line, directory));
+        if (hv_mapping_parse(line, &mapping) && hv_mapping_is_below(&mapping, directory))
+            sum_kib = hv_plus(sum_kib, measure(root, &mapping));
     return sum_kib;
 }
 
 guint64 hv_process_file_kib(const HvRoot *root, gint64 pid, const char *directory)
 {
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
-    return file_kib(root, digits, directory);
+    return sum_below(root, digits, directory, mapped_kib);
 }
 
-guint64 hv_process_touched_files_kib(const HvRoot *root, gint64 pid)
+guint64 hv_process_allocated_file_kib(const HvRoot *root, gint64 pid, const char *directory)
 {
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
-    g_autofree char *status = read_status(root, digits);
-    guint64 files_kib = 0, shared_kib = 0;
-    if (status == NULL || !status_number(status, "\nRssFile:", &files_kib) ||
-        !status_number(status, "\nRssShmem:", &shared_kib))
-        return 0;
-    return hv_plus(files_kib, shared_kib);
+    return sum_below(root, digits, directory, allocated_kib);
 }
 
 /*
@@ -140,7 +141,7 @@ static gboolean is_trusted(const HvRoot *root, const char *pid, const char *dire
     if (status == NULL || !status_number(status, "\nUid:", &uid) || !is_system_user(uid))
         return FALSE;
     if (directory != NULL)
-        return file_kib(root, pid, directory) > 0;
+        return sum_below(root, pid, directory, mapped_kib) > 0;
     return status_number(status, "\nHugetlbPages:", &huge_kib) && huge_kib > 0;
 }
 

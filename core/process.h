@@ -28,14 +28,11 @@ gboolean hv_process_is_systems(const HvRoot *root, gint64 pid);
 HvProcess hv_process_find_qemu_of_files(const HvRoot *root, const char *uuid,
                                         const char *directory);
 
-/* Is this line of a /proc/PID/maps about a file below the directory? */
-gboolean hv_process_maps_below(const char *line, const char *directory);
-
 /* What the process maps of files below the directory, in KiB. */
 guint64 hv_process_file_kib(const HvRoot *root, gint64 pid, const char *directory);
 
-/* What it has touched of files and of shared memory, in KiB. */
-guint64 hv_process_touched_files_kib(const HvRoot *root, gint64 pid);
+/* Of that, what their file system has allocated. */
+guint64 hv_process_allocated_file_kib(const HvRoot *root, gint64 pid, const char *directory);
 
 /* Is this one of the words of its command line? TRUE as well where that cannot be read. */
 gboolean hv_process_has_word(const HvRoot *root, gint64 pid, const char *word);

@@ -5,11 +5,14 @@
 #include "error.h"
 #include "memory-dir.h"
 
+#include <fcntl.h>
+
 #define FILES_DIR "/srv/ram"
 #define OTHER_SETTINGS "file /etc/hugevm/hugevm.conf [hugevm]\\nenabled = true\\n"
 #define FILES                                                                                      \
-    "file /etc/hugevm/hugevm.conf [hugevm]\\nfile_backed_memory = 1024\\nmemory_backing_dir = "    \
+    "file /etc/hugevm/hugevm.conf [hugevm]\\nfile_backed_memory = 10\\nmemory_backing_dir = "      \
     "" FILES_DIR "\\n"
+#define FILE_OF_VM FILES_DIR "/libvirt/qemu/1-vm/pc.ram"
 #define ADAPT "incoming_page_sizes = adapt\\n"
 #define PLACE "\nfile " FILES_DIR "/lost+found \n"
 #define IN_FILES                                                                                   \
@@ -64,21 +67,30 @@ static void assert_start_fails(const Host *host, const char *xml, How how, HvErr
     g_assert_nonnull(strstr(error->message, said));
 }
 
-/* A QEMU that maps files of so many MiB, of which it has touched some. */
-static void set_qemu_in_files(gint64 pid, const char *uuid, guint mib, guint touched_mib)
+static void allocate_file(guint mib)
+{
+    g_autofree char *path = g_strconcat(fake.directory, FILE_OF_VM, NULL);
+    tree_printf(fake.directory, FILE_OF_VM, "%s", "");
+    g_auto(HvFd) fd = open(path, O_WRONLY | O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(posix_fallocate(fd, 0, (off_t)mib << 20), ==, 0);
+}
+
+/* A QEMU that maps files of so many MiB, of which it has allocated some. What it has in memory is
+ * another matter: the kernel writes back, and takes the page. */
+static void set_qemu_in_files(gint64 pid, const char *uuid, guint mib, guint allocated_mib)
 {
     g_autofree char *maps = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/maps", pid);
     g_autofree char *status = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/status", pid);
     set_qemu(pid, uuid);
     tree_printf(fake.directory, status,
-                "Name:\tqemu\nUid:\t107\t107\nRssFile:\t%u kB\nRssShmem:\t0 kB\n"
-                "HugetlbPages:\t0 kB\n",
-                touched_mib * 1024);
+                "Name:\tqemu\nUid:\t107\t107\nRssFile:\t4 kB\nRssShmem:\t0 kB\n"
+                "HugetlbPages:\t0 kB\n");
+    allocate_file(allocated_mib);
     guint64 end = 0x7f0000000000 + ((guint64)mib << 20);
     tree_printf(fake.directory, maps,
                 "7e0000000000-7e0000200000 r--p 00000000 08:01 11 /usr/bin/qemu\n"
-                "7f0000000000-%" G_GINT64_MODIFIER "x rw-s 00000000 08:02 42 " FILES_DIR
-                "/libvirt/qemu/1-vm/pc.ram\n",
+                "7f0000000000-%" G_GINT64_MODIFIER "x rw-s 00000000 08:02 42 " FILE_OF_VM "\n",
                 end);
 }
 
@@ -99,10 +111,10 @@ static void a_life_ends_where_it_began(void)
 {
     g_auto(Host) host = {0};
     files_host_init(&host, FILES);
-    guint64 generation = claim_files(&host, UUID_A, 600);
-    g_assert_cmpuint(claimed_mib(UUID_A), ==, 600);
+    guint64 generation = claim_files(&host, UUID_A, 6);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 6);
     g_assert_true(tell(hv_lifecycle_launching, host.agent, UUID_A, generation, 0));
-    set_qemu_in_files(2000, UUID_A, 600, 600);
+    set_qemu_in_files(2000, UUID_A, 6, 6);
     g_assert_true(tell(hv_lifecycle_started, host.agent, UUID_A, generation, 0));
     g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_RUNNING);
     end_process(2000);
@@ -142,21 +154,21 @@ static void there_is_no_overcommit(void)
 {
     g_auto(Host) host = {0};
     files_host_init(&host, FILES);
-    claim_files(&host, UUID_A, 600);
-    g_autofree char *xml = xml_of(UUID_B, 425, "");
+    claim_files(&host, UUID_A, 6);
+    g_autofree char *xml = xml_of(UUID_B, 5, "");
     assert_start_fails(&host, xml, PLAIN, HV_ERROR_SHORTAGE,
-                       "VM 'vm' wants 425 MiB in files of " FILES_DIR ": 424 MiB available");
-    claim_files(&host, UUID_B, 424);
-    claim_files(&host, UUID_B, 400); /* again: its own first claim does not count */
-    g_assert_cmpuint(claimed_mib(UUID_B), ==, 400);
+                       "VM 'vm' wants 5 MiB in files of " FILES_DIR ": 4 MiB available");
+    claim_files(&host, UUID_B, 4);
+    claim_files(&host, UUID_B, 3); /* again: its own first claim does not count */
+    g_assert_cmpuint(claimed_mib(UUID_B), ==, 3);
 }
 
 static void whoever_dies_leaves_no_claim(void)
 {
     g_auto(Host) host = {0};
     files_host_init(&host, FILES);
-    claim_files(&host, UUID_A, 600);
-    set_qemu_in_files(2000, UUID_A, 600, 600);
+    claim_files(&host, UUID_A, 6);
+    set_qemu_in_files(2000, UUID_A, 6, 6);
     end_process(1000); /* the agent, without a word */
     g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
     g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_RUNNING); /* its QEMU was seen */
@@ -169,8 +181,8 @@ static void a_qemu_that_still_allocates_is_not_seen_to_run(void)
 {
     g_auto(Host) host = {0};
     files_host_init(&host, FILES);
-    claim_files(&host, UUID_A, 600);
-    set_qemu_in_files(2000, UUID_A, 600, 599);
+    claim_files(&host, UUID_A, 6);
+    set_qemu_in_files(2000, UUID_A, 6, 5);
     g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
     g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_CLAIMED);
 }
@@ -179,7 +191,7 @@ static void a_command_line_alone_keeps_no_claim(void)
 {
     g_auto(Host) host = {0};
     files_host_init(&host, FILES);
-    claim_files(&host, UUID_A, 600);
+    claim_files(&host, UUID_A, 6);
     set_qemu(2000, UUID_A); /* it has no file of the directory */
     end_process(1000);
     g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
@@ -222,37 +234,37 @@ static void a_dimm_is_claimed_and_becomes_its_vms(void)
 {
     g_auto(Host) host = {0};
     g_autoptr(GError) error = NULL;
-    run_a(&host, 600);
-    g_assert_true(plug(&host, UUID_A, 400, &error));
+    run_a(&host, 6);
+    g_assert_true(plug(&host, UUID_A, 2, &error));
     g_assert_cmpuint(n_claims(), ==, 2);
-    g_assert_false(plug(&host, UUID_A, 30, &error)); /* 24 MiB are left */
+    g_assert_false(plug(&host, UUID_A, 4, &error)); /* 2 MiB are left */
     g_assert_error(error, HV_ERROR, HV_ERROR_SHORTAGE);
-    set_qemu_in_files(2000, UUID_A, 1000, 1000);
-    plug_ended(&host, UUID_A, 400, HV_PLUG_DONE);
+    set_qemu_in_files(2000, UUID_A, 8, 8);
+    plug_ended(&host, UUID_A, 2, HV_PLUG_DONE);
     g_assert_cmpuint(n_claims(), ==, 1);
-    g_assert_cmpuint(claimed_mib(UUID_A), ==, 1000);
-    set_qemu_in_files(2000, UUID_A, 600, 600);
-    plug_ended(&host, UUID_A, 400, HV_PLUG_UNDONE);
-    g_assert_cmpuint(claimed_mib(UUID_A), ==, 600);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 8);
+    set_qemu_in_files(2000, UUID_A, 6, 6);
+    plug_ended(&host, UUID_A, 2, HV_PLUG_UNDONE);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 6);
 }
 
 static void a_dimm_that_cannot_be_plugged_is_let_go_of(void)
 {
     g_auto(Host) host = {0};
-    run_a(&host, 600);
-    g_assert_true(plug(&host, UUID_A, 400, NULL));
-    plug_ended(&host, UUID_A, 400, HV_PLUG_FAILED);
+    run_a(&host, 6);
+    g_assert_true(plug(&host, UUID_A, 2, NULL));
+    plug_ended(&host, UUID_A, 2, HV_PLUG_FAILED);
     g_assert_cmpuint(n_claims(), ==, 1);
-    g_assert_cmpuint(claimed_mib(UUID_A), ==, 600);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 6);
 }
 
 static void a_dimm_that_nobody_reports_is_seen(void)
 {
     g_auto(Host) host = {0};
-    run_a(&host, 600);
-    set_qemu_in_files(2000, UUID_A, 664, 664);
+    run_a(&host, 6);
+    set_qemu_in_files(2000, UUID_A, 7, 7);
     g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
-    g_assert_cmpuint(claimed_mib(UUID_A), ==, 664);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 7);
 }
 
 /* ---- who may not be edited, who comes from elsewhere */
@@ -276,16 +288,16 @@ static void what_cannot_be_edited_is_claimed_if_it_says_files(void)
     g_auto(Host) host = {0};
     g_autoptr(GError) error = NULL;
     files_host_init(&host, FILES);
-    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    g_autofree char *plain = xml_of(UUID_A, 8, "");
     assert_passes(&host, plain, NO_EDIT, "but the domain XML does not say so");
     g_autofree char *part =
-        xml_of(UUID_A, 64, "<memoryBacking><source type='file'/></memoryBacking>");
+        xml_of(UUID_A, 8, "<memoryBacking><source type='file'/></memoryBacking>");
     assert_start_fails(&host, part, NO_EDIT, HV_ERROR_CONFLICT, "says only a part of what");
-    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    g_autofree char *files = xml_of(UUID_A, 8, IN_FILES);
     g_autoptr(HvOutcome) outcome = start_vm(&host, files, NO_EDIT, &error);
     g_assert_no_error(error);
     g_assert_cmpstr(outcome->xml, ==, files);
-    g_assert_cmpuint(claimed_mib(UUID_A), ==, 64);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 8);
 }
 
 static void huge_pages_are_refused_and_take_none(void)
@@ -303,8 +315,8 @@ static void settings_that_cannot_be_read_stop_no_vm(void)
 {
     g_auto(Host) host = {0};
     files_host_init(&host, FILES "no key\\n");
-    g_autofree char *plain = xml_of(UUID_A, 64, "");
-    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    g_autofree char *plain = xml_of(UUID_A, 8, "");
+    g_autofree char *files = xml_of(UUID_A, 8, IN_FILES);
     assert_passes(&host, plain, PLAIN, NULL);
     assert_passes(&host, files, INCOMING, NULL);
 }
@@ -312,24 +324,24 @@ static void settings_that_cannot_be_read_stop_no_vm(void)
 static void who_comes_must_have_its_memory_where_the_host_has(void)
 {
     g_auto(Host) host = {0};
-    g_autofree char *plain = xml_of(UUID_A, 64, "");
-    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    g_autofree char *plain = xml_of(UUID_A, 8, "");
+    g_autofree char *files = xml_of(UUID_A, 8, IN_FILES);
     files_host_init(&host, FILES);
     assert_start_fails(&host, plain, INCOMING, HV_ERROR_CONFLICT,
                        "comes with memory that is not in files, but this host");
     g_autoptr(HvOutcome) outcome = start_vm(&host, files, INCOMING, NULL);
     g_assert_nonnull(outcome);
     g_assert_cmpstr(outcome->xml, ==, files); /* without <discard/>, whatever the versions */
-    g_assert_cmpuint(claimed_mib(UUID_A), ==, 64);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 8);
 }
 
 static void who_comes_in_files_to_another_host_is_refused(void)
 {
     g_auto(Host) host = {0};
-    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    g_autofree char *plain = xml_of(UUID_A, 8, "");
     g_autofree char *shared = xml_of(
-        UUID_A, 64, "<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>");
-    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+        UUID_A, 8, "<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>");
+    g_autofree char *files = xml_of(UUID_A, 8, IN_FILES);
     files_host_init(&host, OTHER_SETTINGS);
     assert_start_fails(&host, files, INCOMING, HV_ERROR_CONFLICT,
                        "comes with its memory in files, but this host has no");
@@ -349,8 +361,8 @@ static void an_incoming_xml_is_judged_before_anything_is_taken(void)
 {
     g_auto(Host) host = {0};
     g_autoptr(GError) error = NULL;
-    g_autofree char *plain = xml_of(UUID_A, 64, "");
-    g_autofree char *files = xml_of(UUID_A, 64, IN_FILES);
+    g_autofree char *plain = xml_of(UUID_A, 8, "");
+    g_autofree char *files = xml_of(UUID_A, 8, IN_FILES);
     files_host_init(&host, FILES ADAPT);
     g_assert_null(adapt(&host, plain, &error));
     g_assert_error(error, HV_ERROR, HV_ERROR_CONFLICT);
@@ -364,7 +376,7 @@ static void an_incoming_xml_is_judged_before_anything_is_taken(void)
 static void a_saved_vm_comes_back_as_it_was(void)
 {
     g_auto(Host) host = {0};
-    g_autofree char *plain = xml_of(UUID_A, 64, "");
+    g_autofree char *plain = xml_of(UUID_A, 8, "");
     files_host_init(&host, FILES);
     assert_passes(&host, plain, RESTORED, "but the domain XML does not say so");
 }
