@@ -62,10 +62,13 @@ gboolean hv_start_plan(HvStart *start, HvLedger *ledger, GError **error)
     const HvRoot *root = start->agent->root;
     plan_once(start, ledger);
     const HvPlan *first = start->outcome->plan;
-    if ((first->refusal == NULL && first->steps->len == 0) ||
-        !hv_ledger_note_started(root, ledger, start->outcome->request->uuid))
+    if (first->refusal == NULL && first->steps->len == 0)
         return TRUE;
-    if (start->transaction != NULL) {
+    gboolean is_changed = hv_ledger_note_started(root, ledger, start->outcome->request->uuid);
+    gboolean is_allocating = start->asked->file_kib > 0 && hv_ledger_look_at_files(root, ledger);
+    if (!is_changed && !is_allocating)
+        return TRUE;
+    if (is_changed && start->transaction != NULL) {
         start->transaction->is_changed = TRUE;
         if (!commit_and_sweep(start, error))
             return FALSE;

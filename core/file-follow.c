@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Follow, of a VM whose memory is in files: a file is as large as its cell or device, so what
- * QEMU maps below the directory is what the VM has, allocated or not.
+ * QEMU maps below the directory is what the VM has, allocated or not. While it starts, what
+ * it has allocated is no longer free in the file system, but claimed all the same.
  */
 #include "lifecycle-private.h"
 
@@ -53,4 +54,19 @@ HvFollowed hv_ledger_follow_files(const HvRoot *root, HvLedger *ledger, HvClaim 
         return HV_FOLLOWED_SAME;
     vm->file_kib = mapped_kib;
     return HV_FOLLOWED_CHANGED;
+}
+
+gboolean hv_ledger_look_at_files(const HvRoot *root, HvLedger *ledger)
+{
+    gboolean is_any = FALSE;
+    for (guint i = 0; i < ledger->claims->len; i++) {
+        HvClaim *claim = g_ptr_array_index(ledger->claims, i);
+        if (claim->file_dir == NULL || claim->device_of != NULL || hv_claim_is_mapped(claim))
+            continue;
+        HvProcess qemu = hv_claim_find_qemu(root, claim);
+        claim->allocated_kib =
+            qemu.pid != 0 ? hv_process_allocated_file_kib(root, qemu.pid, claim->file_dir) : 0;
+        is_any = is_any || claim->allocated_kib > 0;
+    }
+    return is_any;
 }

@@ -27,7 +27,8 @@ HvFileRoom hv_file_room(const HvWorld *world)
             continue;
         room.used_kib = hv_plus(room.used_kib, claim->file_kib);
         if (!hv_claim_is_mapped(claim))
-            room.unallocated_kib = hv_plus(room.unallocated_kib, claim->file_kib);
+            room.unallocated_kib =
+                hv_plus(room.unallocated_kib, hv_minus(claim->file_kib, claim->allocated_kib));
     }
     if (dir == NULL || dir->state != HV_MEMORY_DIR_THERE)
         return room;

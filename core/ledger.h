@@ -55,6 +55,7 @@ typedef struct {
     guint64 since_s;         /* of a device: when it was claimed, on the clock of the boot */
     guint64 file_kib;        /* memory in files, which has no needs; 0: none */
     char *file_dir;          /* below which those files are; NULL: none */
+    guint64 allocated_kib;   /* of file_kib, by hv_ledger_look_at_files(); never recorded */
     GArray *files;           /* HvFileId: what others may map too; empty: not known, not shared */
 } HvClaim;
 

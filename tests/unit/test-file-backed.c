@@ -364,6 +364,24 @@ static void what_is_not_allocated_yet_counts_against_the_file_system(void)
                     "GiB is too full: 3 GiB free, of which VMs that are starting want 2 GiB");
 }
 
+static void what_a_vm_has_allocated_does_not_count_twice(void)
+{
+    g_auto(World) world = world_new();
+    world.host->snapshot->memory_dir->free_kib = (guint64)3 * GIB;
+    claim(&world, "web", 4, HV_CLAIM_LAUNCHING);
+    HvClaim *web = g_ptr_array_index(world.ledger->claims, 0);
+    web->allocated_kib = (guint64)3 * GIB;
+    g_autofree char *fits = plan(&world);
+    g_assert_cmpstr(fits, ==, "");
+    web->allocated_kib -= 4;
+    g_autofree char *said = plan(&world);
+    g_assert_true(g_str_has_suffix(said, "3 GiB free, of which VMs that are starting want 1048580 "
+                                         "KiB"));
+    web->allocated_kib = (guint64)5 * GIB; /* a file system may allocate more than it was asked */
+    g_autofree char *all = plan(&world);
+    g_assert_cmpstr(all, ==, "");
+}
+
 static void a_directory_that_will_not_do_is_named(void)
 {
     g_auto(World) world = world_new();
@@ -402,6 +420,7 @@ int main(int argc, char **argv)
     ADD(the_last_that_fits_is_allowed_and_no_more);
     ADD(a_vm_does_not_stand_in_its_own_way);
     ADD(what_is_not_allocated_yet_counts_against_the_file_system);
+    ADD(what_a_vm_has_allocated_does_not_count_twice);
     ADD(a_directory_that_will_not_do_is_named);
     return g_test_run();
 }
