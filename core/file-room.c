@@ -42,6 +42,7 @@ char *hv_file_directory_fault(const HvMemoryDir *dir, guint64 capacity_kib, char
     static const char *const faults[] = {
         [HV_MEMORY_DIR_MISSING] = "does not exist",
         [HV_MEMORY_DIR_IS_OTHER] = "is no directory",
+        [HV_MEMORY_DIR_READ_ONLY] = "is mounted read-only",
         [HV_MEMORY_DIR_UNKNOWN] = "cannot be looked at",
     };
     g_autofree char *hint = NULL;
@@ -50,7 +51,10 @@ char *hv_file_directory_fault(const HvMemoryDir *dir, guint64 capacity_kib, char
         fault = g_strdup_printf("the memory of VMs is to be in files (file_backed_memory), but "
                                 "their directory %s %s",
                                 dir->path, faults[dir->state]);
-        hint = g_strdup_printf("mount a file system for them on %s", dir->path);
+        hint = g_strdup_printf(dir->state == HV_MEMORY_DIR_READ_ONLY
+                                   ? "find out why, and mount the file system of %s for writing"
+                                   : "mount a file system for them on %s",
+                               dir->path);
     } else if (dir->size_kib < capacity_kib) {
         g_autofree char *capacity = hv_format_kib(capacity_kib);
         g_autofree char *size = hv_format_kib(dir->size_kib);

@@ -91,6 +91,8 @@ static void read_room(HvMemoryDir *dir, const char *path)
         dir->state = HV_MEMORY_DIR_UNKNOWN;
         return;
     }
+    if ((fs.f_flag & ST_RDONLY) != 0) /* as the kernel makes it after an error of the disk */
+        dir->state = HV_MEMORY_DIR_READ_ONLY;
     dir->size_kib = to_kib(fs.f_blocks, fs.f_frsize);
     dir->free_kib = to_kib(fs.f_bavail, fs.f_frsize);
 }

@@ -13,7 +13,8 @@ typedef enum {
     HV_MEMORY_DIR_THERE,
     HV_MEMORY_DIR_MISSING,
     HV_MEMORY_DIR_IS_OTHER, /* there is something, but no directory */
-    HV_MEMORY_DIR_UNKNOWN,  /* it cannot be looked at */
+    HV_MEMORY_DIR_READ_ONLY,
+    HV_MEMORY_DIR_UNKNOWN, /* it cannot be looked at */
 } HvMemoryDirState;
 
 typedef struct HvMemoryDir {

@@ -399,6 +399,9 @@ static void a_directory_that_will_not_do_is_named(void)
     dir->state = HV_MEMORY_DIR_IS_OTHER;
     g_autofree char *other = plan(&world);
     g_assert_true(g_str_has_suffix(other, "their directory /srv/ram is no directory"));
+    dir->state = HV_MEMORY_DIR_READ_ONLY;
+    g_autofree char *read_only = plan(&world);
+    g_assert_true(g_str_has_suffix(read_only, "their directory /srv/ram is mounted read-only"));
 }
 
 int main(int argc, char **argv)
