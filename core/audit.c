@@ -67,9 +67,14 @@ HvFinding *hv_audit_add(GPtrArray *findings, HvFindingKind kind, const char *uui
     return finding;
 }
 
-/* "64 pages of 2 MiB and 1 page of 1 GiB" */
-static char *describe_needs(const GArray *needs)
+/* "64 pages of 2 MiB and 1 page of 1 GiB", "4 GiB in files" */
+static char *describe_needs(const HvClaim *claim)
 {
+    const GArray *needs = claim->needs;
+    if (claim->file_kib > 0) {
+        g_autofree char *size = hv_format_kib(claim->file_kib);
+        return g_strdup_printf("%s in files", size);
+    }
     GString *out = g_string_new(NULL);
     for (guint i = 0; i < needs->len; i++) {
         const HvNeed *need = &g_array_index(needs, HvNeed, i);
@@ -89,7 +94,7 @@ static char *describe_needs(const GArray *needs)
 char *hv_audit_describe_claim(const HvClaim *claim)
 {
     g_autofree char *name = claim->name != NULL ? hv_quote(claim->name) : NULL;
-    g_autofree char *needs = describe_needs(claim->needs);
+    g_autofree char *needs = describe_needs(claim);
     return g_strdup_printf("VM %s%s%s (%s, %s)", claim->uuid, name != NULL ? " " : "",
                            name != NULL ? name : "", hv_claim_state_name(claim->state), needs);
 }

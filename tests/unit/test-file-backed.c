@@ -3,6 +3,7 @@
  */
 #include "request-fixture.h"
 
+#include "audit-private.h"
 #include "domain-edit.h"
 #include "planner.h"
 
@@ -404,6 +405,14 @@ static void a_directory_that_will_not_do_is_named(void)
     g_assert_true(g_str_has_suffix(read_only, "their directory /srv/ram is mounted read-only"));
 }
 
+static void an_audit_says_what_a_claim_has(void)
+{
+    g_auto(World) world = world_new();
+    claim(&world, "web", 4, HV_CLAIM_LAUNCHING);
+    g_autofree char *said = hv_audit_describe_claim(g_ptr_array_index(world.ledger->claims, 0));
+    g_assert_true(g_str_has_suffix(said, " 'web' (launching, 4 GiB in files)"));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -425,5 +434,6 @@ int main(int argc, char **argv)
     ADD(what_is_not_allocated_yet_counts_against_the_file_system);
     ADD(what_a_vm_has_allocated_does_not_count_twice);
     ADD(a_directory_that_will_not_do_is_named);
+    ADD(an_audit_says_what_a_claim_has);
     return g_test_run();
 }
