@@ -154,7 +154,8 @@ struct hugevm_vm {
     uint32_t reserved;
     /*
      * What will start the VM: major * 1000000 + minor * 1000 + release, as libvirt counts; 0: not
-     * known, and then nothing is added to the XML that an old version might not understand.
+     * known. Then the XML gets no <discard/>, and what only newer versions do is warned of rather
+     * than refused: hugevm-agreements(7). Since 1.0.
      */
     uint32_t libvirt_version;
     uint32_t qemu_version;
