@@ -47,14 +47,19 @@ static void read_encryption(HvTraits *traits, const xmlNode *root)
         traits->encryption = HV_ENCRYPTION_OTHER;
 }
 
+/* libvirt takes an empty element for none. */
+static gboolean read_amount(const xmlNode *node, const char *what, guint64 *out_kib, GError **error)
+{
+    g_autofree char *text = node != NULL ? hv_dom_text(node) : NULL;
+    return text == NULL || text[0] == '\0' || hv_domain_scaled_text(node, what, out_kib, error);
+}
+
 static gboolean read_amounts(HvTraits *traits, const xmlNode *root, GError **error)
 {
     const xmlNode *limit = hv_dom_child(hv_dom_child(root, "memtune"), "hard_limit");
     const xmlNode *current = hv_dom_child(root, "currentMemory");
-    return (limit == NULL ||
-            hv_domain_scaled_text(limit, "<hard_limit>", &traits->hard_limit_kib, error)) &&
-           (current == NULL ||
-            hv_domain_scaled_text(current, "<currentMemory>", &traits->current_kib, error));
+    return read_amount(limit, "<hard_limit>", &traits->hard_limit_kib, error) &&
+           read_amount(current, "<currentMemory>", &traits->current_kib, error);
 }
 
 gboolean hv_domain_read_traits(HvTraits *traits, const xmlNode *root, const xmlNode *backing,

@@ -20,6 +20,16 @@ static void a_plain_guest_is_one_cell(void)
     g_assert_cmpuint(domain->sharers->len, ==, 0);
 }
 
+/* libvirt takes an empty element for none. */
+static void empty_amounts_are_not_said(void)
+{
+    g_autoptr(HvDomain) domain =
+        parse_body("<memory>2048</memory><currentMemory/><memtune><hard_limit unit='MiB'>"
+                   "</hard_limit></memtune>");
+    g_assert_cmpuint(domain->traits.current_kib, ==, 0);
+    g_assert_cmpuint(domain->traits.hard_limit_kib, ==, 0);
+}
+
 static void units_are_those_of_libvirt(void)
 {
     static const struct {
@@ -348,6 +358,7 @@ int main(int argc, char **argv)
 {
     domain_test_init(&argc, &argv);
     ADD(a_plain_guest_is_one_cell);
+    ADD(empty_amounts_are_not_said);
     ADD(units_are_those_of_libvirt);
     ADD(bad_sizes_are_refused);
     ADD(a_page_rule_goes_to_its_cells_first);
