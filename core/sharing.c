@@ -111,7 +111,8 @@ void hv_sharing_settle(HvBuild *build)
 {
     HvRequest *request = build->request;
     HvShared wish = build->properties->shared;
-    gboolean shall_share = is_undecided(build) && build->settings->shared_memory_auto;
+    gboolean shall_share = is_undecided(build) && (build->settings->shared_memory_auto ||
+                                                   hv_sharing_is_complete(build->domain));
     if (wish == HV_SHARED_YES)
         shall_share = !has_said(build->domain, HV_ACCESS_PRIVATE);
     if (request->needs->len == 0 && wish == HV_SHARED_YES)

@@ -60,8 +60,10 @@ static void memfd_needs_the_word_for_libvirt_only(void)
     c->settings->shared_memory_auto = FALSE;
     request(c, MIB(4) MEMFD SHARER);
     assert_fine(c);
-    g_assert_false(c->request->edit.make_shared);
+    g_assert_true(c->request->edit.make_shared);
     g_assert_true(c->request->shared);
+    request(c, MIB(4) MEMFD);
+    g_assert_false(c->request->edit.make_shared);
 }
 
 static void sharing_denied_to_a_device_is_refused(void)
