@@ -227,7 +227,11 @@ char *hv_find_discard_without_effect(const HvBuild *build)
                            : text_if("private memory", !build->request->shared);
 }
 
+/* An older libvirt passes the attribute over, and its QEMU is told nothing of it. */
 char *hv_find_blob(const HvBuild *build)
 {
-    return vm_if(build, build->domain->traits.has_blob_video && !is_memfd(build));
+    guint libvirt = build->snapshot->versions.libvirt;
+    gboolean is_passed_over = libvirt != 0 && libvirt < HV_VERSION(9, 2, 0);
+    return vm_if(build,
+                 build->domain->traits.has_blob_video && !is_memfd(build) && !is_passed_over);
 }

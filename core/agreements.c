@@ -223,14 +223,14 @@ const HvAgreement hv_agreements[] = {
                "written back.",
      .find = hv_find_discard_without_effect},
     {.id = "blob-memfd",
-     .parties = "<video> with blob='on', huge pages, and no memfd",
+     .parties = "<video> with blob='on', huge pages, no memfd, and libvirt of 9.2.0 on or unknown",
      .effect = HV_AGREEMENT_REFUSES,
      .code = HV_ERROR_CONFLICT,
      .message = "VM {} has a video device with blob='on', which takes memory from a memfd",
      .hint = "add <source type='memfd'/> to <memoryBacking>, or take blob='on' out",
      .reason = "QEMU hands the guest's memory to the display by udmabuf, which takes pages of a "
-               "memfd. A newer libvirt refuses it as well; libvirt 9.0.0 does not know the "
-               "attribute, and was seen to pass it over.",
+               "memfd. libvirt 9.2.0, which brought the attribute, refuses it as well. Seen: "
+               "9.0.0 passes it over.",
      .find = hv_find_blob},
     /* who shares the memory */
     {.id = "device-shares",
