@@ -397,6 +397,16 @@ static void refuse(HvBuild *build, const HvAgreement *row, const char *message)
     hv_build_refuse(build, refusal);
 }
 
+/* With hugepages=any: normal pages, which the row does not speak of, will do for all of it. */
+static gboolean may_be_normal(const HvBuild *build)
+{
+    const HvRequest *request = build->request;
+    for (guint i = 0; i < request->needs->len; i++)
+        if (g_array_index(request->needs, HvNeed, i).memory_kib == 0)
+            return FALSE;
+    return request->open.may_be_normal;
+}
+
 void hv_agreements_check(HvBuild *build)
 {
     gboolean has_huge_pages = build->request->needs->len > 0;
@@ -408,9 +418,13 @@ void hv_agreements_check(HvBuild *build)
         if (found == NULL)
             continue;
         g_autofree char *message = fill(row->message, found);
-        if (row->effect == HV_AGREEMENT_REFUSES)
+        if (row->effect == HV_AGREEMENT_REFUSES && !may_be_normal(build)) {
             refuse(build, row, message);
-        else if (row->hint != NULL)
+            continue;
+        }
+        if (row->effect == HV_AGREEMENT_REFUSES)
+            g_array_set_size(build->request->open.sizes, 0);
+        if (row->hint != NULL)
             hv_build_warn(build, "%s: %s", message, row->hint);
         else
             hv_build_warn(build, "%s", message);

@@ -204,7 +204,9 @@ static void settle_binding(HvBuild *build)
     }
     /* nobody has counted whether its normal pages have room there */
     is_unbound = is_unbound && needs->len == backends;
-    if (is_unbound && build->snapshot->nodes->len > 1)
+    gboolean gets_normal =
+        build->request->open.may_be_normal && build->request->open.sizes->len == 0;
+    if (is_unbound && !gets_normal && build->snapshot->nodes->len > 1)
         build->request->open.bind = build->settings->bind_unbound;
 }
 

@@ -247,6 +247,30 @@ static void test_host_that_cannot_edit_gets_normal_pages_for_any(void)
     assert_refused(&door, "1024", "", "cannot be edited here");
 }
 
+/* Of these two only huge pages are refused. */
+static void test_any_has_normal_pages_where_huge_ones_would_be_refused(void)
+{
+    static const char *const elements[] = {
+        "<memoryBacking><allocation mode='ondemand'/></memoryBacking>",
+        "<launchSecurity type='sev-snp'/>",
+    };
+    for (guint i = 0; i < 2 * G_N_ELEMENTS(elements); i++) {
+        g_auto(Door) door = {.cannot_edit = i % 2 == 1};
+        door_init(&door, "bind_unbound = single-node\\n");
+        set_room_mib(4096, 4096);
+        start_well(&door, "any", "1024", elements[i / 2]);
+        g_assert_false(door.outcome->xml_changed);
+        g_assert_cmpuint(door.outcome->generation, ==, 0);
+        g_assert_cmpuint(door.outcome->warnings->len, ==, 2);
+        assert_says(g_ptr_array_index(door.outcome->warnings, 0), ": take <");
+        assert_says(g_ptr_array_index(door.outcome->warnings, 1), "normal pages");
+        assert_nothing_kept();
+        g_hash_table_insert(door.properties, (gpointer) "hugepages", (gpointer) "large");
+        assert_refused(&door, "1024", elements[i / 2],
+                       door.cannot_edit ? "cannot be edited here" : "huge pages");
+    }
+}
+
 static void test_bare_hugepages_gets_the_sizes_chosen(void)
 {
     g_auto(Door) door = {0};
@@ -435,6 +459,8 @@ int main(int argc, char **argv)
     ADD("size-without-hugetlbfs-is-none-to-choose", test_size_without_hugetlbfs_is_none_to_choose);
     ADD("host-that-cannot-edit-gets-normal-pages-for-any",
         test_host_that_cannot_edit_gets_normal_pages_for_any);
+    ADD("any-has-normal-pages-where-huge-ones-would-be-refused",
+        test_any_has_normal_pages_where_huge_ones_would_be_refused);
     ADD("bare-hugepages-gets-the-sizes-chosen", test_bare_hugepages_gets_the_sizes_chosen);
     ADD("single-node-stands-in-the-xml-and-the-ledger",
         test_single_node_stands_in_the_xml_and_the_ledger);
