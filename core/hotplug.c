@@ -50,7 +50,8 @@ static HvDomain *domain_of_device(const HvMemoryDevice *device, const HvClaim *v
     domain->name = g_strdup(vm != NULL ? vm->name : NULL);
     domain->has_cells = TRUE;
     domain->may_discard = TRUE;
-    domain->traits.access = vm != NULL && vm->shared ? HV_ACCESS_SHARED : HV_ACCESS_UNSET;
+    /* of a VM without claim nobody knows: what is not said to be private is taken for shared */
+    domain->traits.access = vm == NULL || vm->shared ? HV_ACCESS_SHARED : HV_ACCESS_UNSET;
     for (guint i = 0; vm != NULL && i < vm->cells->len; i++) {
         const HvCellRule *rule = &g_array_index(vm->cells, HvCellRule, i);
         HvCell cell = {.id = rule->cell,

@@ -131,6 +131,24 @@ static void test_device_that_needs_shared_memory_may_have_it(void)
     assert_claimed(60, 0);
 }
 
+#define HUGE_DIMM                                                                                  \
+    "<memory model='dimm'><source><pagesize unit='MiB'>2</pagesize><nodemask>0</nodemask>"         \
+    "</source><target><size unit='MiB'>16</size><node>0</node></target></memory>"
+
+/* Its claim speaks of the DIMM alone, which takes after cells that nobody has read. */
+static void test_vm_that_has_but_a_huge_dimm_may_share_all_of_its_memory(void)
+{
+    g_auto(Host) host = {0};
+    host_without_vm(&host);
+    mapped = (Mapped){0};
+    set_qemu(QEMU, UUID_A);
+    guint64 generation = plug(&host, HUGE_DIMM);
+    map(0, 8);
+    report(&host, HV_PLUG_DONE, generation, HUGE_DIMM);
+    assert_claimed(8, 0);
+    assert_passes(&host, UUID_A, NIC);
+}
+
 static void test_host_without_claims_has_nothing_against_a_device(void)
 {
     g_auto(Host) host = {0};
@@ -171,6 +189,8 @@ int main(int argc, char **argv)
         test_device_that_needs_shared_memory_is_refused_to_a_private_vm);
     ADD("device-that-needs-shared-memory-may-have-it",
         test_device_that_needs_shared_memory_may_have_it);
+    ADD("vm-that-has-but-a-huge-dimm-may-share-all-of-its-memory",
+        test_vm_that_has_but_a_huge_dimm_may_share_all_of_its_memory);
     ADD("host-without-claims-has-nothing-against-a-device",
         test_host_without_claims_has_nothing_against_a_device);
     ADD("switched-off-nothing-is-refused", test_switched_off_nothing_is_refused);
