@@ -12,6 +12,7 @@
 #include "custody.h"
 #include "error.h"
 #include "file-backed.h"
+#include "file-look.h"
 #include "settle.h"
 #include "topology.h"
 

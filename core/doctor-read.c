@@ -4,6 +4,7 @@
 
 #include "consumers.h"
 #include "error.h"
+#include "file-look.h"
 
 void hv_doctor_view_free(HvDoctorView *view)
 {
@@ -41,7 +42,7 @@ HvDoctorView *hv_doctor_read(const HvAgent *agent, GError **error)
         hv_consumers_read(agent->root, view->audit->settings, view->audit->ledger,
                           view->audit->snapshot);
         view->audit->snapshot->memory_dir =
-            hv_settings_memory_dir(view->audit->settings, agent->root);
+            hv_files_look(agent->root, view->audit->settings, view->audit->ledger);
     }
     return g_steal_pointer(&view);
 }

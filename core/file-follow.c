@@ -4,6 +4,7 @@
  * QEMU maps below the directory is what the VM has, allocated or not. While it starts, what
  * it has allocated is no longer free in the file system, but claimed all the same.
  */
+#include "file-look.h"
 #include "lifecycle-private.h"
 
 #include "page-size.h"
@@ -69,4 +70,10 @@ gboolean hv_ledger_look_at_files(const HvRoot *root, HvLedger *ledger)
         is_any = is_any || claim->allocated_kib > 0;
     }
     return is_any;
+}
+
+HvMemoryDir *hv_files_look(const HvRoot *root, const HvSettings *settings, HvLedger *ledger)
+{
+    hv_ledger_look_at_files(root, ledger);
+    return hv_settings_memory_dir(settings, root);
 }

@@ -64,12 +64,6 @@ gboolean hv_ledger_limit_granted(HvLedger *ledger, HvClaim *vm, guint64 limit_ki
 HvFollowed hv_ledger_follow_files(const HvRoot *root, HvLedger *ledger, HvClaim *vm,
                                   HvFollowWhy why);
 
-/*
- * How much of their files VMs that start have allocated, in allocated_kib: look before the free
- * space is looked at. FALSE: nothing of any.
- */
-gboolean hv_ledger_look_at_files(const HvRoot *root, HvLedger *ledger);
-
 /* That of all VMs that run; TRUE if it changed anything. */
 gboolean hv_ledger_follow(const HvRoot *root, HvLedger *ledger);
 

@@ -7,6 +7,7 @@
 
 #include "consumers.h"
 #include "error.h"
+#include "file-look.h"
 #include "report-files.h"
 #include "store.h"
 #include "zones.h"
@@ -24,7 +25,7 @@ HvHostView *hv_host_view_read(const HvAgent *agent, GError **error)
     if (view->snapshot == NULL)
         return NULL;
     hv_consumers_read(agent->root, view->settings, view->ledger, view->snapshot);
-    view->snapshot->memory_dir = hv_settings_memory_dir(view->settings, agent->root);
+    view->snapshot->memory_dir = hv_files_look(agent->root, view->settings, view->ledger);
     hv_zones_read(agent->root, view->snapshot);
     if (view->snapshot->zones == NULL)
         view->snapshot->zones = g_array_new(FALSE, FALSE, sizeof(HvZone));

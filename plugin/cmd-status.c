@@ -2,6 +2,7 @@
 #include "hugevmctl.h"
 
 #include "consumers.h"
+#include "file-look.h"
 #include "report.h"
 #include "zones.h"
 
@@ -26,7 +27,7 @@ int cmd_status(const CmdGlobals *globals, int argc, char **argv)
     if (snapshot == NULL)
         return cmd_fail(error);
     hv_consumers_read(agent->root, settings, ledger, snapshot);
-    snapshot->memory_dir = hv_settings_memory_dir(settings, agent->root);
+    snapshot->memory_dir = hv_files_look(agent->root, settings, ledger);
     hv_zones_read(agent->root, snapshot);
     HvWorld world = {snapshot, settings, ledger, NULL};
     g_autofree char *text =

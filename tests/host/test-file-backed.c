@@ -3,7 +3,9 @@
 #include "vm-fixture.h"
 
 #include "error.h"
+#include "file-backed.h"
 #include "memory-dir.h"
+#include "report.h"
 
 #include <fcntl.h>
 
@@ -185,6 +187,21 @@ static void a_qemu_that_still_allocates_is_not_seen_to_run(void)
     set_qemu_in_files(2000, UUID_A, 6, 5);
     g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
     g_assert_cmpint(state_of(UUID_A), ==, HV_CLAIM_CLAIMED);
+}
+
+static void a_report_counts_once_what_is_allocated(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    files_host_init(&host, FILES);
+    claim_files(&host, UUID_A, 6);
+    set_qemu_in_files(2000, UUID_A, 6, 4);
+    g_autoptr(HvHostView) view = hv_host_view_read(host.agent, &error);
+    g_assert_no_error(error);
+    HvWorld world = {view->snapshot, view->settings, view->ledger, NULL};
+    HvFileRoom room = hv_file_room(&world);
+    g_assert_cmpuint(room.used_kib, ==, 6 * 1024);
+    g_assert_cmpuint(room.unallocated_kib, ==, 2 * 1024);
 }
 
 static void a_command_line_alone_keeps_no_claim(void)
@@ -391,6 +408,7 @@ int main(int argc, char **argv)
     ADD(there_is_no_overcommit);
     ADD(whoever_dies_leaves_no_claim);
     ADD(a_qemu_that_still_allocates_is_not_seen_to_run);
+    ADD(a_report_counts_once_what_is_allocated);
     ADD(a_command_line_alone_keeps_no_claim);
     ADD(a_dimm_is_claimed_and_becomes_its_vms);
     ADD(a_dimm_that_cannot_be_plugged_is_let_go_of);
