@@ -105,17 +105,20 @@ static void edit_pools(Edit *edit, const char *name, const char *list, const cha
 static void edit_memory(Edit *edit, VdsmReport which)
 {
     JsonSpan files;
-    guint64 capacity_kib, used_kib;
+    guint64 capacity_kib, used_kib, free_kib;
     if (!json_span_member(edit->figures, "file_backed", &files) ||
         !figure(files, "capacity_kib", &capacity_kib) || !figure(files, "used_kib", &used_kib))
         return;
-    guint64 left_mib = capacity_kib > used_kib ? (capacity_kib - used_kib) / 1024 : 0;
+    guint64 left_kib = capacity_kib > used_kib ? capacity_kib - used_kib : 0;
+    /* or a host that cannot start a VM would look like the emptiest of all */
+    if (figure(files, "file_system_free_kib", &free_kib))
+        left_kib = MIN(left_kib, free_kib);
     if (which == VDSM_REPORT_CAPS) {
         change_at(edit, (const char *const[]){"memSize", NULL}, capacity_kib / 1024);
         return;
     }
-    change_at(edit, (const char *const[]){"memAvailable", NULL}, left_mib);
-    change_at(edit, (const char *const[]){"memFree", NULL}, left_mib);
+    change_at(edit, (const char *const[]){"memAvailable", NULL}, left_kib / 1024);
+    change_at(edit, (const char *const[]){"memFree", NULL}, left_kib / 1024);
 }
 
 static int by_position(gconstpointer a, gconstpointer b)

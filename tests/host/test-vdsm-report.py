@@ -191,6 +191,14 @@ class MemoryInFiles(ReportCase):
         found, _ = self.edited("stats", stats, {**FILES, "used_kib": 9 << 20})
         self.assertEqual((found["memAvailable"], found["memFree"]), (0, 0))
 
+    def test_a_directory_that_is_missing_or_full_leaves_what_is_free_there(self):
+        stats = {**STATS, "memAvailable": 61000, "memFree": 61210}
+        for free_mib in (0, 700):
+            found, _ = self.edited("stats", stats, {**FILES, "file_system_free_kib": free_mib << 10})
+            self.assertEqual((found["memAvailable"], found["memFree"]), (free_mib, free_mib))
+        found, _ = self.edited("stats", stats, {**FILES, "file_system_free_kib": (1 << 63) - 1})
+        self.assertEqual((found["memAvailable"], found["memFree"]), (5120, 5120))
+
     def test_without_files_it_stays(self):
         stats = {**STATS, "memAvailable": 61000, "memFree": 61210}
         found, said = self.edited("stats", stats, None)
