@@ -182,6 +182,37 @@ def full_file_system(bench, _host):
 
 
 @on("tmpfs")
+def several_at_once(bench, _host):
+    """of three VMs that start at once two get the room that there is for two"""
+    runs = [bench.run(vm, conf=CONF, hugepages=None)
+            for vm in (bench.vm(memory_mib=VM_MIB) for _ in range(3))]
+    until(lambda: [run.poll() for run in runs].count(1) == 1, "the end of one of them", 20)
+    until(lambda: used_mib() >= 2 * VM_MIB, "the memory of two", 20)
+    same(sorted(claimed().values()), [VM_MIB << 10] * 2, "KiB claimed")
+    for process in runs:
+        if process.poll() is None:
+            bench.end(process, signal.SIGTERM)
+        else:
+            holds(process.communicate()[1], f"{CAPACITY_MIB - 2 * VM_MIB} MiB available")
+
+
+@on("ext4")
+def beside_one_that_allocates(bench, _host):
+    """what a QEMU has allocated so far is not missed twice in the file system"""
+    large, vm = bench.vm(memory_mib=CAPACITY_MIB - VM_MIB), bench.vm(memory_mib=VM_MIB)
+    process, stopped = bench.run(large, conf=CONF, hugepages=None), 0
+    until(lambda: used_mib() > ROOM_MIB - CAPACITY_MIB + 10, "QEMU to allocate", 20, 0.001)
+    try:
+        stopped = large.qemu()
+        os.kill(stopped, signal.SIGSTOP)
+        bench.ctl("--conf", CONF, "plan", vm.path, status=0)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    same(process.stdout.readline(), f"running: '{large.name}'\n", "what run says")
+    bench.end(process, signal.SIGTERM)
+
+
+@on("tmpfs")
 def huge_pages(bench, host):
     """a VM with huge pages is refused by run and by libvirt's hook, and takes none"""
     before, vm = pools(), bench.vm(memory_mib=VM_MIB)
@@ -336,7 +367,8 @@ def plugged(bench, host):
 
 if __name__ == "__main__":
     sys.exit(run([
-        run_on_tmpfs, run_on_ext4, killed, full_file_system, huge_pages,
+        run_on_tmpfs, run_on_ext4, killed, full_file_system, several_at_once,
+        beside_one_that_allocates, huge_pages,
         directory_that_will_not_do, defined, versions_that_nobody_said, old_versions, not_in_files,
         broken_settings, plugged,
     ]))
