@@ -98,8 +98,9 @@ static char *note_unused(const HvReserveUse *use, const HvSnapshot *snapshot)
     g_autofree char *what = hv_reserve_describe(use, snapshot);
     g_autofree char *size = hv_format_kib(entry->size_kib);
     if (consumer == NULL)
-        return g_strdup_printf("pages of %s %s: no program called %s runs", size, what,
-                               entry->process);
+        return g_strdup_printf("pages of %s %s: no program called %s runs as a user of the "
+                               "system's (uid below 1000, or 60000 to 64999)",
+                               size, what, entry->process);
     g_autofree char *comm = hv_quote(consumer->comm);
     return g_strdup_printf("pages of %s %s, although process %" G_GINT64_FORMAT " %s runs%s", size,
                            what, consumer->pid, comm,

@@ -21,6 +21,8 @@ spec.loader.exec_module(cases)
 
 DONE, REFUSED = cases.DONE, cases.REFUSED
 RESERVED = "[hugevm]\nreserved = ovs=size:2M,count:30,node:0\n"
+NOBODY = ("pages of 2 MiB reserved for ovs, 0 of 30 in use: no program called ovs runs as a user of "
+          "the system's (uid below 1000, or 60000 to 64999)")
 OVS = 4700
 BOOT = "0b6b6e4c-0000-4000-8000-000000000001"
 UUID = "00000000-0000-0000-0000-0000000000b1"
@@ -194,8 +196,13 @@ class Doctor(ReservedCase):
         self.assertEqual(self.notes(), [])
 
     def test_program_that_does_not_run(self):
-        self.assertEqual(self.notes(), ["pages of 2 MiB reserved for ovs, 0 of 30 in use: no "
-                                        "program called ovs runs"])
+        self.assertEqual(self.notes(), [NOBODY])
+
+    def test_program_of_an_ordinary_user_is_not_meant(self):
+        self.ovs(12)
+        status = self.root / f"proc/{OVS}/status"
+        status.write_text(status.read_text().replace("Uid:\t0", "Uid:\t1000"))
+        self.assertEqual(self.notes(), [NOBODY])
 
     def test_program_that_runs_and_has_none(self):
         self.ovs(0)
