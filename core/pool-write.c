@@ -387,7 +387,6 @@ static gboolean record_split(const HvPoolWriter *writer, const HvSplit *split, g
     g_autoptr(HvSnapshot) snapshot = hv_snapshot_read(writer->root, error);
     if (snapshot == NULL)
         return FALSE;
-    hv_consumers_read(writer->root, writer->settings, transaction->ledger, snapshot);
     settle_size(transaction, snapshot, split->size_kib);
     settle_size(transaction, snapshot, split->to_kib);
     const HvPool *pool = hv_snapshot_pool(snapshot, split->node, split->size_kib);

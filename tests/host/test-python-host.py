@@ -98,6 +98,24 @@ def results(tree):
     same(tree.claims(), [], "claims")
 
 
+def reserved(tree):
+    """what a program has of the pages reserved for it is kept no second time"""
+    tree.write("etc/hugevm/hugevm.conf", "[hugevm]\nreserved = ovs=size:2M,count:40,node:0\n")
+    host = tree.open()
+    error = refused(hugevm_host.SHORTAGE, host.before_vm_start, domain(), HUGE)
+    assert "reserved for ovs, 0 of 40 in use" in error.message, error.message
+    tree.write("proc/77/status", "Name:\tovs\nUid:\t0\t0\nHugetlbPages:\t81920 kB\n")
+    tree.write("proc/77/comm", "ovs-vswitchd\n")
+    (tree.root / "proc/77/exe").symlink_to("/usr/sbin/ovs-vswitchd")
+    tree.write("proc/77/maps", "100000000-105000000 rw-s 00000000 00:1c 9 /dev/hugepages/rte\n")
+    tree.write("proc/77/numa_maps", "100000000 default huge N0=40 kernelpagesize_kB=2048\n")
+    row, = host.get_stats()["reserved"]
+    same((row["used"], row["holders"][0]["pid"]), (40, 77), "of the statistics")
+    host.before_vm_start(domain(), HUGE)
+    same(tree.claims(), [(UUID, "claimed", 32)], "claims")
+    host.close()
+
+
 def every_slot(tree):
     """the table of slots is as long as the module's, and a slot that it lacks is no crash"""
     same(ctypes.sizeof(hugevm_host.Plugin), tree.host.plugin.size, "bytes")
@@ -238,8 +256,8 @@ def callbacks(tree):
     assert any(UUID in line for line in lines), lines
 
 
-CASES = (every_slot, results, dry_run, errors, life, incoming, foreign_page_size, hibernation,
-         memory_devices, other_devices, reconciliation, reports, callbacks)
+CASES = (every_slot, results, reserved, dry_run, errors, life, incoming, foreign_page_size,
+         hibernation, memory_devices, other_devices, reconciliation, reports, callbacks)
 
 
 def main():
