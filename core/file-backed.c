@@ -14,7 +14,7 @@
 
 gboolean hv_domain_is_file_backed(const HvDomain *domain)
 {
-    return domain->traits.source == HV_SOURCE_FILE && !domain->has_hugepages;
+    return domain->traits.source == HV_SOURCE_FILE;
 }
 
 gboolean hv_files_take_any_size(const HvBuild *build)

@@ -21,7 +21,7 @@ gboolean hv_files_take_any_size(const HvBuild *build);
 /* Fills file_kib and what follows from it; the needs must be there. */
 void hv_build_files(HvBuild *build);
 
-/* Is all memory of the domain in files of libvirt's directory, without huge pages? */
+/* Is the memory of a domain that wants no huge pages in files of libvirt's directory? */
 gboolean hv_domain_is_file_backed(const HvDomain *domain);
 
 /*

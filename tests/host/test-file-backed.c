@@ -317,6 +317,24 @@ static void what_cannot_be_edited_is_claimed_if_it_says_files(void)
     g_assert_cmpuint(claimed_mib(UUID_A), ==, 8);
 }
 
+/* libvirt takes them for none: the memory is in files. */
+static void huge_pages_of_4_kib_are_none(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    files_host_init(&host, FILES);
+    g_autofree char *files = xml_of(
+        UUID_A, 8,
+        "<memoryBacking><hugepages><page size='4' unit='KiB'/></hugepages><source type='file'/>"
+        "<access mode='shared'/><allocation mode='immediate'/></memoryBacking>");
+    g_autoptr(HvOutcome) outcome = start_vm(&host, files, NO_EDIT, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 8);
+    g_autoptr(HvOutcome) incoming = start_vm(&host, files, INCOMING, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 8);
+}
+
 static void huge_pages_are_refused_and_take_none(void)
 {
     g_auto(Host) host = {0};
@@ -414,6 +432,7 @@ int main(int argc, char **argv)
     ADD(a_dimm_that_cannot_be_plugged_is_let_go_of);
     ADD(a_dimm_that_nobody_reports_is_seen);
     ADD(what_cannot_be_edited_is_claimed_if_it_says_files);
+    ADD(huge_pages_of_4_kib_are_none);
     ADD(huge_pages_are_refused_and_take_none);
     ADD(settings_that_cannot_be_read_stop_no_vm);
     ADD(who_comes_must_have_its_memory_where_the_host_has);
