@@ -275,6 +275,23 @@ static void a_dimm_that_cannot_be_plugged_is_let_go_of(void)
     g_assert_cmpuint(claimed_mib(UUID_A), ==, 6);
 }
 
+static void a_dimm_is_claimed_where_the_setting_is_gone(void)
+{
+    g_auto(Host) host = {0};
+    g_autoptr(GError) error = NULL;
+    run_a(&host, 6);
+    tree_printf(fake.directory, "/etc/hugevm/hugevm.conf", "[hugevm]\n");
+    g_assert_true(plug(&host, UUID_A, 2, &error));
+    g_assert_no_error(error);
+    set_qemu_in_files(2000, UUID_A, 8, 8);
+    plug_ended(&host, UUID_A, 2, HV_PLUG_DONE);
+    g_assert_cmpuint(n_claims(), ==, 1);
+    g_assert_cmpuint(claimed_mib(UUID_A), ==, 8);
+    end_process(2000);
+    g_assert_true(hv_lifecycle_recover(host.agent, NULL, NULL));
+    g_assert_cmpuint(n_claims(), ==, 0);
+}
+
 static void a_dimm_that_nobody_reports_is_seen(void)
 {
     g_auto(Host) host = {0};
@@ -430,6 +447,7 @@ int main(int argc, char **argv)
     ADD(a_command_line_alone_keeps_no_claim);
     ADD(a_dimm_is_claimed_and_becomes_its_vms);
     ADD(a_dimm_that_cannot_be_plugged_is_let_go_of);
+    ADD(a_dimm_is_claimed_where_the_setting_is_gone);
     ADD(a_dimm_that_nobody_reports_is_seen);
     ADD(what_cannot_be_edited_is_claimed_if_it_says_files);
     ADD(huge_pages_of_4_kib_are_none);
