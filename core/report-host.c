@@ -12,7 +12,7 @@
 #include "store.h"
 #include "zones.h"
 
-HvHostView *hv_host_view_read(const HvAgent *agent, GError **error)
+HvHostView *hv_host_view_read(const HvAgent *agent, gboolean knows_consumers, GError **error)
 {
     g_autoptr(HvHostView) view = g_new0(HvHostView, 1);
     view->settings = hv_settings_load(agent->root, (const char *const *)agent->conf_files, error);
@@ -24,7 +24,8 @@ HvHostView *hv_host_view_read(const HvAgent *agent, GError **error)
     view->snapshot = hv_snapshot_read(agent->root, error);
     if (view->snapshot == NULL)
         return NULL;
-    hv_consumers_read(agent->root, view->settings, view->ledger, view->snapshot);
+    if (knows_consumers)
+        hv_consumers_read(agent->root, view->settings, view->ledger, view->snapshot);
     view->snapshot->memory_dir = hv_files_look(agent->root, view->settings, view->ledger);
     hv_zones_read(agent->root, view->snapshot);
     if (view->snapshot->zones == NULL)

@@ -37,10 +37,12 @@ typedef struct {
 } HvHostView;
 
 /*
- * Reads it without a lock and without root. Where the kernel does not tell how memory lies, nothing
- * is said to grow: whoever places VMs by it must not be promised what nobody has seen.
+ * Reads it without a lock and without root; of who holds reserved pages, which takes a look at each
+ * process, only where that is asked for: what is available depends on it. Where the kernel does not
+ * tell how memory lies, nothing is said to grow: whoever places VMs by it must not be promised what
+ * nobody has seen.
  */
-HvHostView *hv_host_view_read(const HvAgent *agent, GError **error);
+HvHostView *hv_host_view_read(const HvAgent *agent, gboolean knows_consumers, GError **error);
 void hv_host_view_free(HvHostView *view);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HvHostView, hv_host_view_free)
 

@@ -13,22 +13,25 @@ int32_t module_give_result(HvOutcome *outcome, struct hugevm_result **out_result
     return HUGEVM_OK;
 }
 
-typedef char *(*Report)(const HvWorld *world);
+typedef struct {
+    char *(*write)(const HvWorld *world);
+    gboolean knows_consumers;
+} Report;
 
-static int32_t report_host(struct hugevm_handle *handle, Report report,
+static int32_t report_host(struct hugevm_handle *handle, const Report *report,
                            struct hugevm_result **out_result, struct hugevm_error *error)
 {
     GError *cause = NULL;
     if (handle == NULL || out_result == NULL)
         return module_fail_invalid(error, "handle or out_result is NULL");
-    g_autoptr(HvHostView) view = hv_host_view_read(handle->agent, &cause);
+    g_autoptr(HvHostView) view = hv_host_view_read(handle->agent, report->knows_consumers, &cause);
     if (view == NULL)
         return module_fail_with(error, cause);
     HvWorld world = {view->snapshot, view->settings, view->ledger, NULL};
     struct hugevm_result *result = g_new0(struct hugevm_result, 1);
     result->outcome = g_new0(HvOutcome, 1);
     result->outcome->warnings = hv_report_status_warnings(&world);
-    result->json = report(&world);
+    result->json = report->write(&world);
     *out_result = result;
     return HUGEVM_OK;
 }
@@ -36,13 +39,15 @@ static int32_t report_host(struct hugevm_handle *handle, Report report,
 int32_t module_get_caps(struct hugevm_handle *handle, struct hugevm_result **out_result,
                         struct hugevm_error *error)
 {
-    return report_host(handle, hv_report_caps_json, out_result, error);
+    static const Report caps = {hv_report_caps_json, FALSE};
+    return report_host(handle, &caps, out_result, error);
 }
 
 int32_t module_get_stats(struct hugevm_handle *handle, struct hugevm_result **out_result,
                          struct hugevm_error *error)
 {
-    return report_host(handle, hv_report_status_json, out_result, error);
+    static const Report stats = {hv_report_status_json, TRUE};
+    return report_host(handle, &stats, out_result, error);
 }
 
 const char *module_result_domain_xml(const struct hugevm_result *result, uint64_t *out_bytes)

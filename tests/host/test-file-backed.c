@@ -196,7 +196,7 @@ static void a_report_counts_once_what_is_allocated(void)
     files_host_init(&host, FILES);
     claim_files(&host, UUID_A, 6);
     set_qemu_in_files(2000, UUID_A, 6, 4);
-    g_autoptr(HvHostView) view = hv_host_view_read(host.agent, &error);
+    g_autoptr(HvHostView) view = hv_host_view_read(host.agent, FALSE, &error);
     g_assert_no_error(error);
     HvWorld world = {view->snapshot, view->settings, view->ledger, NULL};
     HvFileRoom room = hv_file_room(&world);
