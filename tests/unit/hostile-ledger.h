@@ -121,6 +121,7 @@ static inline char *text_with(const char *member, const char *value)
 static inline void assert_value_set_aside(const char *member, const char *value)
 {
     g_autofree char *text = text_with(member, value);
-    g_test_message("%s: %.60s", member, value);
+    g_autofree char *shown = g_strescape(value, "\""); /* TAP is UTF-8, and value need not be */
+    g_test_message("%s: %.60s", member, shown);
     assert_text_set_aside(text);
 }
