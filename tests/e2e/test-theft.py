@@ -135,21 +135,23 @@ def start_once(bench, host, door, kib, hold, is_early):
     return error, thief.attempts
 
 
-def can_grow(kib, pages):
-    """Tried, since only the kernel knows; one page more, for what changes until it is needed."""
+def growable(kib, pages):
+    """How many of so many pages can be added: tried, since only the kernel knows."""
     had = total(kib)
     write("/proc/sys/vm/drop_caches", "3")
-    write(knob(kib), str(had + pages + 1))
-    is_enough = total(kib) > had + pages
+    write(knob(kib), str(had + pages))
+    got = total(kib) - had
     write(knob(kib), str(had))
-    return is_enough
+    return got
 
 
 def find_room(kib):
-    """The largest cells that can be had, or these cases fail: they are not skipped."""
+    """The largest cells that can be had, or these cases fail: they are not skipped. A page more
+    is for what changes until they are needed; where memory lies scattered there may be none."""
     global cell_gib  # pylint: disable=global-statement
-    for cell_gib in (2, 1):
-        if can_grow(kib, pages_of(kib)):
+    for cell_gib, spare in ((2, 1), (1, 1), (1, 0)):
+        pages = pages_of(kib) + spare
+        if growable(kib, pages) == pages:
             return
     raise Failure(f"memory for {pages_of(kib)} pages of {kib} KiB cannot be had")
 
