@@ -221,7 +221,9 @@ struct hugevm_plugin {
      * Before QEMU is started, normally or from a saved state: works out the
      * pages, gets them, records the claim, and says what XML to start. A VM
      * without huge pages gets its XML back unchanged at once and no claim,
-     * whatever state pools, configuration and ledger are in. May block. Root. *out_result
+     * whatever state pools, configuration and ledger are in; but where the
+     * configuration has file_backed_memory, its memory is put into files and
+     * claimed. May block. Root. *out_result
      * is owned by the caller (result_free), unchanged on failure.
      * Errors: INVALID_ARGUMENT, BAD_PROPERTY, BAD_XML, BAD_CONFIG, CONFLICT,
      * SHORTAGE, TIMEOUT, CANCELLED, PERMISSION, LEDGER, SYSTEM. Since 1.0.
