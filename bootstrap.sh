@@ -19,7 +19,7 @@ debian_packages='
   libvirt-daemon-system libvirt-daemon-driver-qemu qemu-system-x86 passwd util-linux mount'
 debian_test_packages='
   g++ binutils python3 python3-libvirt busybox-static cpio clang-format procps
-  libvirt-clients libvirt-daemon sudo spin strace systemd golang-go e2fsprogs
+  libvirt-clients libvirt-daemon sudo spin strace systemd golang-go e2fsprogs xz-utils
   openvswitch-switch-dpdk librte-mempool-ring23 librte-net-vhost23'
 # Fedora and EL: written after their package lists, not tried here
 dnf_packages='
@@ -28,7 +28,7 @@ dnf_packages='
   libvirt-daemon-driver-qemu qemu-kvm shadow-utils util-linux'
 dnf_test_packages='
   gcc-c++ binutils python3 python3-libvirt busybox cpio clang-tools-extra procps-ng
-  libvirt-client libvirt-daemon sudo spin strace systemd golang e2fsprogs
+  libvirt-client libvirt-daemon sudo spin strace systemd golang e2fsprogs xz
   openvswitch-dpdk dpdk'
 
 say() {
