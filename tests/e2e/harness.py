@@ -468,9 +468,9 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def unseen_qemu(pages):
-    """So many pages of 2 MiB are in use, as by the QEMU of a VM whose process cannot be seen."""
-    process = subprocess.Popen([sys.executable, "-c", UNSEEN_QEMU, str(pages)], text=True,
+def python(text, *arguments):
+    """A process that maps something, and says so."""
+    process = subprocess.Popen([sys.executable, "-c", text, *arguments], text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         same(process.stdout.readline(), "mapped\n", "it says")
@@ -480,6 +480,11 @@ def unseen_qemu(pages):
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def unseen_qemu(pages):
+    """So many pages of 2 MiB are in use, as by the QEMU of a VM whose process cannot be seen."""
+    return python(UNSEEN_QEMU, str(pages))
 
 
 def main(cases):

@@ -18,7 +18,7 @@ import sys
 
 import harness
 from harness import (M2, STATE, STATIC, check, end_process, holds, is_alive, pools, pools_become,
-                     read, same, set_total, total, until)
+                     python, read, same, set_total, total, until)
 from hugevm_host import Host as InProcessHost
 from libvirt_host import HOOK, NEED, huge, recorded, replaced, run, script
 
@@ -76,21 +76,6 @@ def nothing_left(bench, before):
 
 
 # --- making it wrong --------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def python(text, *arguments):
-    """A process that has mapped something."""
-    process = subprocess.Popen([sys.executable, "-c", text, *arguments], text=True,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        same(process.stdout.readline(), "mapped\n", "the other process says")
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
 
 
 def make_guard(generation, pages):
