@@ -185,6 +185,16 @@ def pages_now(kib=M2):
 
 
 @contextlib.contextmanager
+def kept(host, vm):
+    """Whatever the case defines is undefined after it."""
+    try:
+        yield
+    finally:
+        host.virsh("destroy", vm.uuid)
+        host.virsh("undefine", vm.uuid)
+
+
+@contextlib.contextmanager
 def replaced(path, content=None, mode=None):
     """The file has another content for the time, or is not there."""
     kept = tempfile.mkdtemp(dir=SCRATCH)

@@ -15,20 +15,10 @@ import sys
 import harness
 from harness import (G1, M2, check, holds, hugetlbfs_of, pools, pools_become, read, same,
                      smaps_of_guest, write)
-from libvirt_host import NEED, VM_START_S, one_line, pages_now, recorded, run
+from libvirt_host import NEED, VM_START_S, kept, one_line, pages_now, recorded, run
 
 OURS = "urn:hugevm:vm:1"
 PAGE = "<page size='{}' unit='KiB'/>"
-
-
-@contextlib.contextmanager
-def kept(host, vm):
-    """Whatever the case defines is undefined after it."""
-    try:
-        yield
-    finally:
-        host.virsh("destroy", vm.uuid)
-        host.virsh("undefine", vm.uuid)
 
 
 @contextlib.contextmanager

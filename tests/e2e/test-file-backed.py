@@ -15,7 +15,7 @@ import sys
 
 import harness
 from harness import check, end_process, holds, pools, read, same, until, write
-from libvirt_host import CONF, VM_START_S, huge, one_line, recorded, run
+from libvirt_host import CONF, VM_START_S, huge, kept, one_line, recorded, run
 
 DIRECTORY = "/run/vm ram"  # of the namespace that all of this is in
 IMAGE = f"{harness.STATE}-e2e.ext4"
@@ -248,15 +248,6 @@ def directory_that_will_not_do(bench, host):
 
 def dump(host, vm):
     return host.virsh("dumpxml", "--inactive", vm.uuid, status=0).stdout
-
-
-@contextlib.contextmanager
-def kept(host, vm):
-    try:
-        yield
-    finally:
-        host.virsh("destroy", vm.uuid)
-        host.virsh("undefine", vm.uuid)
 
 
 def start(host, vm):
