@@ -4,6 +4,7 @@
  */
 #include "agreements-find.h"
 
+#include "file-backed.h"
 #include "page-size.h"
 
 #define NEVER_REPORTED_KIB (1024u * 1024) /* above the largest block of free pages in a kernel */
@@ -26,29 +27,9 @@ static gboolean has_element(const HvBuild *build)
            build->is_open;
 }
 
-static char *version_if_old(const char *name, guint version, guint needed)
-{
-    if (version == 0 || version >= needed)
-        return NULL;
-    return g_strdup_printf("%s %u.%u.%u", name, version / 1000000, version / 1000 % 1000,
-                           version % 1000);
-}
-
-/* "QEMU 4.2.0": the one of the two that is known to be too old. */
 static char *old_version(const HvBuild *build, HvVersions needed)
 {
-    const HvVersions *versions = &build->snapshot->versions;
-    char *libvirt = version_if_old("libvirt", versions->libvirt, needed.libvirt);
-    return libvirt != NULL ? libvirt : version_if_old("QEMU", versions->qemu, needed.qemu);
-}
-
-static gboolean has_virtio_mem(const HvBuild *build)
-{
-    const GArray *devices = build->domain->devices;
-    for (guint i = 0; i < devices->len; i++)
-        if (g_array_index(devices, HvMemoryDevice, i).model == HV_MEMORY_VIRTIO_MEM)
-            return TRUE;
-    return FALSE;
+    return hv_versions_find_old(&build->snapshot->versions, &needed);
 }
 
 static gboolean has_elastic_pages(const HvBuild *build)
@@ -137,7 +118,7 @@ char *hv_find_locked_limit(const HvBuild *build)
 
 char *hv_find_locked_virtio_mem(const HvBuild *build)
 {
-    return vm_if(build, build->domain->traits.is_locked && has_virtio_mem(build));
+    return vm_if(build, build->domain->traits.is_locked && hv_domain_has_virtio_mem(build->domain));
 }
 
 /* --- what gives them back -------------------------------------------------------------------- */
@@ -215,7 +196,7 @@ char *hv_find_unknown_encryption(const HvBuild *build)
 
 char *hv_find_discard_old(const HvBuild *build)
 {
-    HvVersions needed = {.libvirt = HV_VERSION(4, 4, 0), .qemu = HV_VERSION(2, 10, 0)};
+    HvVersions needed = {.libvirt = HV_DISCARD_LIBVIRT, .qemu = HV_DISCARD_QEMU};
     return build->domain->traits.has_discard ? old_version(build, needed) : NULL;
 }
 

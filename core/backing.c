@@ -3,6 +3,7 @@
 
 #include "page-size.h"
 #include "platform.h"
+#include "process.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,19 +19,13 @@ static gboolean contains(const GArray *files, const HvFileId *id)
     return FALSE;
 }
 
-static char *read_proc(const HvRoot *root, const char *pid, const char *name, gsize max_bytes)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%s/%s", pid, name);
-    return hv_root_read_text(root, path, max_bytes, NULL);
-}
-
 GArray *hv_backing_of(const HvRoot *root, gint64 pid)
 {
     GArray *files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     guint64 base_kib = hv_platform_base_page_kib(root);
     HvMapping current = {0};
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
-    g_autofree char *text = read_proc(root, digits, "smaps", SMAPS_MAX_BYTES);
+    g_autofree char *text = hv_process_read(root, digits, "smaps", SMAPS_MAX_BYTES);
     g_auto(GStrv) lines = g_strsplit(text != NULL ? text : "", "\n", -1);
     for (guint i = 0; lines[i] != NULL; i++) {
         unsigned long long page_kib;
@@ -47,7 +42,7 @@ GArray *hv_backing_below(const HvRoot *root, gint64 pid, const char *directory)
 {
     GArray *files = g_array_new(FALSE, TRUE, sizeof(HvFileId));
     g_autofree char *digits = g_strdup_printf("%" G_GINT64_FORMAT, pid);
-    g_autofree char *text = read_proc(root, digits, "maps", SMAPS_MAX_BYTES);
+    g_autofree char *text = hv_process_read(root, digits, "maps", SMAPS_MAX_BYTES);
     char *next = text, *line;
     HvMapping mapping;
     while (text != NULL && (line = hv_next_line(&next)) != NULL)
@@ -86,11 +81,11 @@ GPtrArray *hv_backing_holders(const HvRoot *root, const GArray *files)
         guint64 pid;
         if (!hv_parse_u64(names[i], &pid))
             continue;
-        g_autofree char *maps = read_proc(root, names[i], "maps", SMAPS_MAX_BYTES);
+        g_autofree char *maps = hv_process_read(root, names[i], "maps", SMAPS_MAX_BYTES);
         if (maps == NULL || !maps_any(maps, files))
             continue;
         HvHolder *holder = g_new0(HvHolder, 1);
-        g_autofree char *comm = read_proc(root, names[i], "comm", COMM_MAX_BYTES);
+        g_autofree char *comm = hv_process_read(root, names[i], "comm", COMM_MAX_BYTES);
         holder->pid = (gint64)pid;
         holder->name = g_strdup(comm != NULL ? g_strstrip(comm) : "?");
         g_ptr_array_add(holders, holder);

@@ -74,12 +74,6 @@ static const char *find_meant(const HvSettings *settings, const char *name)
     return found;
 }
 
-static char *read_proc(const HvRoot *root, const char *pid, const char *name, gsize max_bytes)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%s/%s", pid, name);
-    return hv_root_read_text(root, path, max_bytes, NULL);
-}
-
 /* The name of its program, "" where that may not be seen; NULL: a kernel thread, or it has ended.
  */
 static char *read_program(const HvRoot *root, const char *pid)
@@ -103,7 +97,8 @@ static HvConsumer *identify(const HvRoot *root, const HvSettings *settings, cons
     if (!hv_parse_u64(name, &pid) || pid == 0 || pid > G_MAXINT32)
         return NULL;
     g_autofree char *program = read_program(root, name);
-    g_autofree char *comm = program != NULL ? read_proc(root, name, "comm", COMM_MAX_BYTES) : NULL;
+    g_autofree char *comm =
+        program != NULL ? hv_process_read(root, name, "comm", COMM_MAX_BYTES) : NULL;
     if (comm == NULL)
         return NULL;
     g_strchomp(comm);
@@ -255,13 +250,13 @@ static void read_pages(const HvRoot *root, HvConsumer *consumer, const HvSnapsho
     g_autofree char *pid = g_strdup_printf("%" G_GINT64_FORMAT, consumer->pid);
     if (hv_process_hugetlb_kib(root, consumer->pid) == 0)
         return;
-    g_autofree char *maps = read_proc(root, pid, "maps", MAPS_MAX_BYTES);
-    g_autofree char *numa_maps = read_proc(root, pid, "numa_maps", MAPS_MAX_BYTES);
+    g_autofree char *maps = hv_process_read(root, pid, "maps", MAPS_MAX_BYTES);
+    g_autofree char *numa_maps = hv_process_read(root, pid, "numa_maps", MAPS_MAX_BYTES);
     consumer->is_readable = maps != NULL;
     if (maps != NULL && numa_maps != NULL) {
         count_by_nodes(consumer, numa_maps, maps, parts);
     } else if (maps != NULL && snapshot->nodes->len == 1) {
-        g_autofree char *smaps = read_proc(root, pid, "smaps", MAPS_MAX_BYTES);
+        g_autofree char *smaps = hv_process_read(root, pid, "smaps", MAPS_MAX_BYTES);
         int node = g_array_index(snapshot->nodes, HvNode, 0).id;
         if (smaps != NULL)
             count_on(consumer, smaps, hv_platform_base_page_kib(root), node, parts);

@@ -175,3 +175,21 @@ gboolean hv_domain_has_bare_hugepages(const HvDomain *domain)
             return FALSE;
     return TRUE;
 }
+
+const HvCell *hv_domain_cell(const HvDomain *domain, int id)
+{
+    for (guint i = 0; i < domain->cells->len; i++) {
+        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
+        if (cell->id == id)
+            return cell;
+    }
+    return NULL;
+}
+
+gboolean hv_domain_has_virtio_mem(const HvDomain *domain)
+{
+    for (guint i = 0; i < domain->devices->len; i++)
+        if (g_array_index(domain->devices, HvMemoryDevice, i).model == HV_MEMORY_VIRTIO_MEM)
+            return TRUE;
+    return FALSE;
+}

@@ -172,6 +172,11 @@ gboolean hv_device_parse_sharer(const char *xml, gsize xml_bytes, char **out_nam
 /* The sharers as a list for people, not all of them if they are many. Newly allocated. */
 char *hv_domain_format_sharers(const HvDomain *domain);
 
+/* The guest cell with that id, -1 for a guest without cells; NULL: there is none. */
+const HvCell *hv_domain_cell(const HvDomain *domain, int id);
+
+gboolean hv_domain_has_virtio_mem(const HvDomain *domain);
+
 /* <hugepages> without any <page>: every cell gets the default size. */
 gboolean hv_domain_has_bare_hugepages(const HvDomain *domain);
 

@@ -88,20 +88,10 @@ char *hv_files_find_hugepages(const HvBuild *build)
     return build->settings->file_backed_kib > 0 ? hv_quote(build->domain->name) : NULL;
 }
 
-static char *format_version(const char *what, guint version)
-{
-    return g_strdup_printf("%s %u.%u.%u", what, version / 1000000, version / 1000 % 1000,
-                           version % 1000);
-}
-
 char *hv_files_find_old_version(const HvBuild *build)
 {
-    const HvVersions *versions = &build->snapshot->versions;
-    if (versions->libvirt != 0 && versions->libvirt < HV_FILES_LIBVIRT)
-        return format_version("libvirt", versions->libvirt);
-    if (versions->qemu != 0 && versions->qemu < HV_FILES_QEMU)
-        return format_version("QEMU", versions->qemu);
-    return NULL;
+    static const HvVersions needed = {.libvirt = HV_FILES_LIBVIRT, .qemu = HV_FILES_QEMU};
+    return hv_versions_find_old(&build->snapshot->versions, &needed);
 }
 
 char *hv_files_find_source(const HvBuild *build)
@@ -150,13 +140,12 @@ char *hv_files_find_encryption(const HvBuild *build)
 /* Of a domain that has been made for files already, whoever made it has decided. */
 char *hv_files_find_no_discard(const HvBuild *build)
 {
+    static const HvVersions needed = {.libvirt = HV_DISCARD_LIBVIRT, .qemu = HV_DISCARD_QEMU};
     const HvTraits *traits = &build->domain->traits;
     const HvVersions *versions = &build->snapshot->versions;
     if (traits->has_discard || traits->source == HV_SOURCE_FILE || can_discard(versions))
         return NULL;
-    if (versions->libvirt != 0 && versions->libvirt < HV_DISCARD_LIBVIRT)
-        return format_version("this is libvirt", versions->libvirt);
-    if (versions->qemu != 0 && versions->qemu < HV_DISCARD_QEMU)
-        return format_version("this is QEMU", versions->qemu);
-    return g_strdup("nobody has said which versions start the VM");
+    g_autofree char *old = hv_versions_find_old(versions, &needed);
+    return old != NULL ? g_strdup_printf("this is %s", old)
+                       : g_strdup("nobody has said which versions start the VM");
 }

@@ -70,11 +70,9 @@ static gboolean has_huge_pages(const HvDomain *domain, guint64 base_page_kib)
 {
     const HvMemoryDevice *device = &g_array_index(domain->devices, HvMemoryDevice, 0);
     guint64 page_kib = device->page_kib != 0 ? device->page_kib : domain->page_kib;
-    for (guint i = 0; device->page_kib == 0 && i < domain->cells->len; i++) {
-        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
-        if (cell->id == device->cell)
-            page_kib = cell->page_kib;
-    }
+    const HvCell *cell = hv_domain_cell(domain, device->cell);
+    if (device->page_kib == 0 && cell != NULL)
+        page_kib = cell->page_kib;
     return device->model != HV_MEMORY_NOT_COUNTED && device->memory_kib > 0 && page_kib != 0 &&
            page_kib != base_page_kib;
 }

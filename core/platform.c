@@ -75,3 +75,17 @@ gboolean hv_version_parse(const char *text, guint *out_version)
     *out_version = version;
     return TRUE;
 }
+
+static char *version_if_old(const char *name, guint version, guint needed)
+{
+    if (version == 0 || version >= needed)
+        return NULL;
+    return g_strdup_printf("%s %u.%u.%u", name, version / 1000000, version / 1000 % 1000,
+                           version % 1000);
+}
+
+char *hv_versions_find_old(const HvVersions *versions, const HvVersions *needed)
+{
+    char *libvirt = version_if_old("libvirt", versions->libvirt, needed->libvirt);
+    return libvirt != NULL ? libvirt : version_if_old("QEMU", versions->qemu, needed->qemu);
+}

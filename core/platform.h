@@ -23,6 +23,10 @@ typedef struct {
 /* "9.0.0", "9.0" -> HV_VERSION; FALSE for anything else. */
 gboolean hv_version_parse(const char *text, guint *out_version);
 
+/* "QEMU 4.2.0": the one of both that is known to be older than needed; NULL: neither. Newly
+ * allocated. */
+char *hv_versions_find_old(const HvVersions *versions, const HvVersions *needed);
+
 #define HV_KERNEL_VERSION(major, minor) ((major)*1000u + (minor))
 
 /* HV_KERNEL_VERSION; 0: not known. */

@@ -187,7 +187,6 @@ static void describe_starter(const HvStart *start)
     const HvVm *vm = start->vm;
     HvSnapshot *snapshot = start->snapshot;
     guint64 size_kib = hv_snapshot_default_size_kib(snapshot);
-    snapshot->versions = vm->versions;
     snapshot->versions.has_read_xml = vm->by_libvirtd;
     if (hv_domain_has_bare_hugepages(start->domain) && size_kib != 0 && !vm->is_kept)
         snapshot->lacks_default_mount =

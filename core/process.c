@@ -78,10 +78,15 @@ static gboolean status_number(const char *status, const char *key, guint64 *out_
     return hv_parse_u64(digits, out_value);
 }
 
+char *hv_process_read(const HvRoot *root, const char *pid, const char *file, gsize max_bytes)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/%s", pid, file);
+    return hv_root_read_text(root, path, max_bytes, NULL);
+}
+
 static char *read_status(const HvRoot *root, const char *pid)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%s/status", pid);
-    return hv_root_read_text(root, path, STATUS_MAX_BYTES, NULL);
+    return hv_process_read(root, pid, "status", STATUS_MAX_BYTES);
 }
 
 /* How much of a mapping counts, in KiB. */
@@ -106,8 +111,7 @@ static guint64 allocated_kib(const HvRoot *root, const HvMapping *mapping)
 static guint64 sum_below(const HvRoot *root, const char *pid, const char *directory,
                          Measure measure)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%s/maps", pid);
-    g_autofree char *text = hv_root_read_text(root, path, MAPS_MAX_BYTES, NULL);
+    g_autofree char *text = hv_process_read(root, pid, "maps", MAPS_MAX_BYTES);
     guint64 sum_kib = 0;
     HvMapping mapping;
     char *next = text, *line;

@@ -4,6 +4,9 @@
 
 #include "root.h"
 
+/* A file of /proc/PID; pid as its directory is called. NULL: it is not there, or not to be read. */
+char *hv_process_read(const HvRoot *root, const char *pid, const char *file, gsize max_bytes);
+
 typedef struct {
     gint64 pid;          /* 0: not known */
     guint64 start_ticks; /* field 22 of /proc/PID/stat */
@@ -21,9 +24,6 @@ gboolean hv_process_is_alive(const HvRoot *root, const HvProcess *process);
  */
 HvProcess hv_process_find_qemu(const HvRoot *root, const char *uuid);
 
-/* Does it run as a user of the system's, as daemons and QEMU do; not as one that people log in as?
- */
-gboolean hv_process_is_systems(const HvRoot *root, gint64 pid);
 /* The same of a VM whose memory is in files below the directory, which it maps. */
 HvProcess hv_process_find_qemu_of_files(const HvRoot *root, const char *uuid,
                                         const char *directory);
@@ -33,6 +33,10 @@ guint64 hv_process_file_kib(const HvRoot *root, gint64 pid, const char *director
 
 /* Of that, what their file system has allocated. */
 guint64 hv_process_allocated_file_kib(const HvRoot *root, gint64 pid, const char *directory);
+
+/* Does it run as a user of the system's, as daemons and QEMU do; not as one that people log in as?
+ */
+gboolean hv_process_is_systems(const HvRoot *root, gint64 pid);
 
 /* Is this one of the words of its command line? TRUE as well where that cannot be read. */
 gboolean hv_process_has_word(const HvRoot *root, gint64 pid, const char *word);

@@ -178,16 +178,6 @@ static gboolean add_cell(HvBuild *build, const HvCell *cell, GError **error)
     return TRUE;
 }
 
-static const HvCell *find_cell(const HvDomain *domain, int id)
-{
-    for (guint i = 0; i < domain->cells->len; i++) {
-        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
-        if (cell->id == id)
-            return cell;
-    }
-    return NULL;
-}
-
 /* A device for a cell that is not there follows the rule for the whole guest. */
 static guint64 page_of_no_cell(const HvBuild *build)
 {
@@ -207,7 +197,7 @@ static HvPlacement device_placement(const HvMemoryDevice *device, const HvPlacem
 static gboolean add_device(HvBuild *build, guint index, GError **error)
 {
     const HvMemoryDevice *device = &g_array_index(build->domain->devices, HvMemoryDevice, index);
-    const HvCell *cell = find_cell(build->domain, device->cell);
+    const HvCell *cell = hv_domain_cell(build->domain, device->cell);
     g_autofree char *name = g_strdup_printf("memory device %u", index);
     Backend backend = {
         .name = name, .memory_kib = device->memory_kib, .placement.nodes = device->nodes};

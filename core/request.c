@@ -269,12 +269,9 @@ gboolean hv_request_wants_hugepages(const HvDomain *domain, const HvProperties *
  * again what it leaves; and where it finds none, kernels 6.1 and 6.12 lose count: the pool's
  * reservations fall below 0, and it serves nobody any more (tests/kernel/FACTS.md).
  */
-static gboolean has_virtio_mem(const HvDomain *domain)
+static gboolean may_mount(const HvRequest *request, const HvDomain *domain)
 {
-    for (guint i = 0; i < domain->devices->len; i++)
-        if (g_array_index(domain->devices, HvMemoryDevice, i).model == HV_MEMORY_VIRTIO_MEM)
-            return TRUE;
-    return FALSE;
+    return request->needs_mount && !hv_domain_has_virtio_mem(domain);
 }
 
 HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties, const char *uuid,
@@ -302,7 +299,7 @@ HvRequest *hv_request_new(const HvDomain *domain, const HvProperties *properties
                        request->edit.add_hugepages_kib == 0;
     request->needs_mount =
         request->needs->len > 0 && (domain->traits.source != HV_SOURCE_MEMFD || is_bare);
-    request->may_mount = request->needs_mount && !has_virtio_mem(domain);
+    request->may_mount = may_mount(request, domain);
     request->keeps_pages = !domain->may_discard;
     return g_steal_pointer(&request);
 }

@@ -17,19 +17,9 @@
  */
 #include "sharing.h"
 
-static const HvCell *find_cell(const HvDomain *domain, int id)
-{
-    for (guint i = 0; i < domain->cells->len; i++) {
-        const HvCell *cell = &g_array_index(domain->cells, HvCell, i);
-        if (cell->id == id)
-            return cell;
-    }
-    return NULL;
-}
-
 static gboolean is_device_shared(const HvDomain *domain, const HvMemoryDevice *device)
 {
-    const HvCell *cell = find_cell(domain, domain->has_cells ? device->cell : -1);
+    const HvCell *cell = hv_domain_cell(domain, domain->has_cells ? device->cell : -1);
     if (device->access != HV_ACCESS_UNSET)
         return device->access == HV_ACCESS_SHARED;
     return cell != NULL ? cell->is_shared : domain->traits.access == HV_ACCESS_SHARED;
